@@ -1,0 +1,44 @@
+//! Processor architectures that Windows writes dumps for.
+
+use std::fmt;
+
+/// An architecture, as `MachineImageType` in the dump header names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Arch {
+    /// AMD64, machine 0x8664.
+    X64,
+    /// ARM64, machine 0xaa64.
+    Arm64,
+    /// 32-bit x86, machine 0x014c.
+    X86,
+}
+
+impl Arch {
+    /// The architecture of an `IMAGE_FILE_MACHINE_*` value.
+    #[must_use]
+    pub const fn from_machine(machine: u32) -> Option<Self> {
+        match machine {
+            0x8664 => Some(Self::X64),
+            0xaa64 => Some(Self::Arm64),
+            0x014c => Some(Self::X86),
+            _ => None,
+        }
+    }
+
+    /// Bytes in a pointer.
+    #[must_use]
+    pub const fn pointer_size(self) -> u64 {
+        if matches!(self, Self::X86) { 4 } else { 8 }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::X64 => "x64",
+            Self::Arm64 => "arm64",
+            Self::X86 => "x86",
+        })
+    }
+}

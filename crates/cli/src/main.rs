@@ -1,0 +1,2 @@
+//! The stopcode command.
+fn main() {}
