@@ -1,2 +1,33 @@
-//! Chores.
-fn main() {}
+//! Chores of the stopcode repository, run as `cargo xtask <chore>`.
+
+mod ci;
+mod knowledge;
+mod layouts;
+
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+
+const USAGE: &str = "usage: cargo xtask <chore>
+
+  ci                          everything the gate checks: README's commands, format, lint, docs, licences, fuzzing
+  long                        what is too slow for the gate: long fuzzing, benches
+  knowledge --from ../shared  makes the tables under knowledge/ again
+  layouts --from ../shared    makes the built-in layouts and fingerprints again";
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = repository()?;
+    match words.as_slice() {
+        ["ci"] => ci::ci(root),
+        ["long"] => ci::long(root),
+        ["knowledge", "--from", shared] => knowledge::run(&PathBuf::from(shared), root),
+        ["layouts", "--from", shared] => layouts::run(&PathBuf::from(shared), root),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+/// The root of the checkout this program was built from.
+fn repository() -> anyhow::Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in a folder of the repository")
+}

@@ -1,1 +1,69 @@
-//! stopcode-case
+//! Inputs, grouping and the joint verdict: the one [`analyze`] that every host calls.
+//!
+//! *Promises*: every input comes back in the report, unreadable ones with their reason; one bad file never spoils the
+//! others; no network is touched.
+//! *Must never know*: which host called, and how a report is printed.
+
+mod describe;
+mod group;
+mod input;
+mod judge;
+mod report;
+
+pub use report::*;
+
+use input::{Found, Input};
+use judge::Judged;
+use rayon::prelude::*;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use stopcode_symbols::SymbolSource;
+
+/// How far the work is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// Inputs done.
+    pub done: usize,
+    /// Inputs in all.
+    pub all: usize,
+}
+
+/// What a host may ask for.
+#[derive(Clone, Default)]
+pub struct Options<'o> {
+    /// Symbol files and folders.
+    pub symbols: Vec<PathBuf>,
+    /// Told after every input; may be called from any thread.
+    pub progress: Option<&'o (dyn Fn(Step) + Sync)>,
+}
+
+/// Reads and judges inputs: files, folders, zip archives, pasted text; `-` is standard input.
+///
+/// One file that is no archive gives [`Report::One`]; anything else [`Report::Many`].
+pub fn analyze(paths: &[PathBuf], options: &Options<'_>) -> Report {
+    let symbols = SymbolSource::new(options.symbols.iter().cloned());
+    let Found { inputs, single } = input::find(paths);
+    let done = AtomicUsize::new(0);
+    let all = inputs.len();
+    let mut judged: Vec<Judged> = inputs
+        .into_par_iter()
+        .flat_map_iter(|input: Input| {
+            let judged = judge::judge(input, &symbols);
+            if let Some(progress) = options.progress {
+                progress(Step { done: done.fetch_add(1, Ordering::Relaxed) + 1, all });
+            }
+            judged
+        })
+        .collect();
+    if single && judged.len() == 1
+        && let Some(only) = judged.pop()
+    {
+        return Report::One(Box::new(only.report));
+    }
+    let cases = group::cases(&judged);
+    Report::Many(SeriesReport {
+        schema_version: SCHEMA_VERSION,
+        dumps: judged.into_iter().map(|judged| judged.report).collect(),
+        cases,
+    })
+}

@@ -1,2 +1,38 @@
-//! The stopcode command.
-fn main() {}
+//! The stopcode command: thin. It reads arguments, calls [`stopcode_case::analyze`], and prints the report.
+
+mod analyze;
+mod progress;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Analyst for Windows kernel crash dumps: what happened, who did it, how sure, on what evidence, what to do next.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Analyze(analyze::Arguments),
+}
+
+/// Exit code for wrong usage, as in sysexits.h.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let usage = error.use_stderr();
+            // A closed pipe while printing help is nobody's mistake.
+            let _ = error.print();
+            return if usage { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Command::Analyze(arguments) => analyze::run(&arguments),
+    }
+}

@@ -1,1 +1,9 @@
-//! stopcode-image
+//! Instructions: decoding, operands, effective addresses, in kd's spelling.
+//!
+//! *Promises*: decoding never fails on any bytes, it only says that they are no instruction; an effective address is
+//! given only where every register it needs is known.
+//! *Must never know*: dumps, symbol files.
+
+mod x64;
+
+pub use x64::{Access, AccessKind, Flow, Instruction, KnownRegisters, decode_x64};

@@ -1,1 +1,25 @@
-//! stopcode-kernel
+//! The crashed machine: processors, modules, threads, stacks, as typed objects with their provenance.
+//!
+//! *Promises*: what a dump holds about the machine, each fact with its source or the reason why it is missing;
+//! nothing is read that nobody asked for.
+//! *Must never know*: judgement (what caused the crash) and how anything is printed.
+
+mod blackbox;
+mod code;
+mod context;
+mod facts;
+mod identity;
+mod machine;
+mod module;
+mod paging;
+mod processors;
+mod stack;
+mod stacks;
+mod system;
+mod thread;
+
+pub use facts::{Context, Exception, Hypervisor, Processor, Pte, StopCode, System, Thread, Verifier};
+pub use identity::Build;
+pub use machine::Machine;
+pub use module::{Module, UnloadedModule, display_name, link_date};
+pub use stack::{Frame, Place, Stack, StackKind, Trust};

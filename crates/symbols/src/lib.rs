@@ -1,1 +1,26 @@
-//! stopcode-symbols
+//! Names and layouts for Windows kernels: symbol tables, structure layouts, and which kernel a dump is of.
+//!
+//! *Promises*: a name comes with how sure it is, and never silently from a far neighbour; an offset comes with the
+//! kernel it was taken from, and is withheld where the dump contradicts it; a kernel is recognised or it is not,
+//! there is no guess. Nothing panics or grows without bound on any input. Only [`SymbolSource`] touches files.
+//! *Must never know*: dumps, unwinding, what an analysis concludes.
+//!
+//! Where PDBs and symbol servers go: a PDB becomes one more way to fill a [`SymbolTable`] (beside [`Isf`]), and a
+//! store or server one more place [`SymbolSource::find`] looks in.
+
+mod fingerprint;
+mod isf;
+mod kdbg;
+mod key;
+mod layout;
+mod pack;
+mod source;
+mod table;
+
+pub use fingerprint::{Best, Identification, KernelBuild, Pointer, identify, kernel_builds};
+pub use isf::{Isf, IsfError, unpack_xz};
+pub use kdbg::{KdbgOffset, OFFSETS as KDBG_OFFSETS, symbol_names};
+pub use key::PdbKey;
+pub use layout::{Field, KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
+pub use source::{Candidate, Progress, Recognized, SourceError, SymbolSource};
+pub use table::{Found, How, Reach, SymbolKind, SymbolTable, TableBuilder};

@@ -1,1 +1,31 @@
-//! stopcode-synth
+//! Writes synthetic Windows dumps from a described machine: for tests, demos and benches.
+//!
+//! *Promises*: the same [`Machine`] gives the same bytes on every run and every system (no clock, no randomness, no
+//! hash order); every structure stands at the offsets the real build uses, so that any reader of real dumps reads it;
+//! a description that contradicts itself is an error, never a quietly wrong dump.
+//! *Must never know*: the readers. A writer that shared code with them would agree with their mistakes.
+//!
+//! The way through it: [`Machine`] says what is, `layout` where the build keeps it, `memory` turns both into bytes at
+//! virtual addresses, and [`triage`] packs those into a file. Another container needs only another packer.
+//!
+//! Every dump written here is invented. The machine descriptions under `samples/` say what they are modelled on.
+
+mod blobs;
+mod context;
+mod error;
+mod kdbg;
+mod layout;
+mod machine;
+mod memory;
+mod number;
+mod objects;
+mod record;
+pub mod triage;
+mod vary;
+
+pub use error::Error;
+pub use machine::{
+    BugCheck, Call, Code, Cpu, Exception, Frame, Kernel, Machine, Module, Page, Process, Processor,
+    Registers, Stack, Thread, Trap, Unloaded, Verifier, Word,
+};
+pub use number::{Bytes, Hex};

@@ -1,0 +1,75 @@
+//! The crashed machine as a witness: a thin adapter. The machine itself is lazy and remembers what it worked out, so
+//! that no fact is computed that no rule asked for.
+
+use crate::witness::{Remark, Witness, WitnessKind};
+use std::borrow::Cow;
+use stopcode_base::{Fact, VirtAddr};
+use stopcode_kernel::{
+    Context, Exception, Machine, Module, Place, Processor, Pte, Stack, StopCode, System, Thread, UnloadedModule, Verifier,
+};
+
+/// A [`Witness`] over a dump's machine.
+pub struct MachineWitness<'m> {
+    machine: &'m Machine,
+    remarks: Vec<Remark>,
+}
+
+impl<'m> MachineWitness<'m> {
+    /// Lets a machine testify.
+    pub fn new(machine: &'m Machine) -> Self {
+        let remarks = machine
+            .black_box()
+            .into_iter()
+            .map(|text| Remark { topic: crate::Topic::BlackBox, text })
+            .collect();
+        Self { machine, remarks }
+    }
+}
+
+impl Witness for MachineWitness<'_> {
+    fn kind(&self) -> WitnessKind {
+        WitnessKind::Dump
+    }
+    fn stop(&self) -> Option<StopCode> {
+        Some(self.machine.stop())
+    }
+    fn system(&self) -> &System {
+        self.machine.system()
+    }
+    fn exception(&self) -> Fact<Exception> {
+        self.machine.exception().clone()
+    }
+    fn context(&self) -> Fact<Context> {
+        self.machine.context().clone()
+    }
+    fn stacks(&self) -> &[Stack] {
+        self.machine.stacks()
+    }
+    fn modules(&self) -> &[Module] {
+        self.machine.modules()
+    }
+    fn unloaded(&self) -> &[UnloadedModule] {
+        self.machine.unloaded()
+    }
+    fn processors(&self) -> &[Processor] {
+        self.machine.processors()
+    }
+    fn thread(&self) -> &Thread {
+        self.machine.thread()
+    }
+    fn verifier(&self) -> Fact<Verifier> {
+        self.machine.verifier()
+    }
+    fn place(&self, address: VirtAddr) -> Place {
+        self.machine.place(address)
+    }
+    fn bytes(&self, address: VirtAddr, limit: usize) -> Cow<'_, [u8]> {
+        Cow::Owned(self.machine.memory().read_available(address, limit))
+    }
+    fn page_table_entries(&self, address: VirtAddr) -> Vec<Pte> {
+        self.machine.page_table_entries(address)
+    }
+    fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+}

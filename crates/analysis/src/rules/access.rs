@@ -1,0 +1,309 @@
+//! Exceptions and faults: 0xA, 0xD1, 0x50, 0x1E, 0x3B, 0x7E, 0x8E, 0xBE and their kin. Where did the instruction
+//! stand, what did it touch, and could it have faulted the way the machine says?
+
+use super::{driver_cause, firmware, memory, processor};
+use crate::facts::{Facts, Standing};
+use crate::findings::{Cause, Findings, evidence};
+use crate::verdict::{Basis, Class, Suspect, SuspectKind};
+use crate::weights;
+use stopcode_base::VirtAddr;
+use stopcode_image::AccessKind;
+use stopcode_kernel::Hypervisor;
+use stopcode_knowledge as knowledge;
+
+/// STATUS_ACCESS_VIOLATION.
+const ACCESS_VIOLATION: u32 = 0xc000_0005;
+/// STATUS_ILLEGAL_INSTRUCTION.
+const ILLEGAL_INSTRUCTION: u32 = 0xc000_001d;
+/// STATUS_IN_PAGE_ERROR.
+const IN_PAGE_ERROR: u32 = 0xc000_0006;
+/// Below this an address is a null pointer plus the offset of a field.
+const NULL_AREA: u64 = 0x1_0000;
+
+pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = &facts.stop else { return };
+    if !matches!(stop.base, 0x0a | 0xd1 | 0x50 | 0x1e | 0x3b | 0x7e | 0x8e | 0xbe | 0xfc | 0xd5 | 0x7f)
+        || (stop.base == 0x7f && stop.arg(1) == 8)
+    {
+        return;
+    }
+    who_ran(facts, findings);
+    let status = facts.exception().map(|exception| exception.code);
+    if status == Some(ILLEGAL_INSTRUCTION) {
+        illegal_instruction(facts, findings);
+    } else if status == Some(IN_PAGE_ERROR) {
+        in_page_error(facts, findings);
+    } else if let Some(address) = fault_address(facts) {
+        touched(facts, findings, address);
+        agreement(facts, findings, address);
+    }
+}
+
+/// The address the fault was about.
+fn fault_address(facts: &Facts<'_>) -> Option<VirtAddr> {
+    let stop = facts.stop.as_ref()?;
+    match stop.base {
+        0x0a | 0xd1 | 0x50 | 0xbe | 0xfc | 0xd5 => Some(VirtAddr(stop.arg(1))),
+        _ => {
+            let exception = facts.exception().filter(|exception| exception.code == ACCESS_VIOLATION)?;
+            exception.parameters.get(1).copied().map(VirtAddr)
+        }
+    }
+}
+
+/// The module whose instruction raised it.
+fn who_ran(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(address) = facts.code_address() else { return };
+    let place = facts.place(address);
+    let Some(image) = place.image.as_deref().filter(|_| !place.unloaded) else {
+        outside_modules(facts, findings, address);
+        return;
+    };
+    let label = place.label().unwrap_or_default();
+    let command = facts.context().map_or_else(|| format!("ln {address:#}"), |context| context.command.clone());
+    let cause = driver_cause(facts, image);
+    let text = format!("the instruction that faulted is {label}");
+    match facts.standing(image) {
+        Standing::ThirdParty => {
+            findings.supports(&cause, evidence(Basis::Context, weights::STRONG, text).shown_by(command).at(address));
+        }
+        Standing::Inbox => {
+            findings.supports(&cause, evidence(Basis::Context, weights::MODERATE, text).shown_by(command).at(address));
+            let text = format!("{image} comes with Windows and runs unchanged on a great many machines");
+            findings.contradicts(
+                &cause,
+                evidence(Basis::Knowledge, weights::SLIGHT, text).shown_by(format!("lmvm {}", display(&place))),
+            );
+        }
+        Standing::Core => {
+            let text = format!("{text}: the kernel worked on what it was given");
+            findings.supports(&cause, evidence(Basis::Context, weights::SLIGHT, text).shown_by(command).at(address));
+            callers_of_core(facts, findings);
+        }
+    }
+}
+
+/// A kernel function faulted: whoever gave it a bad pointer stands above it, or damaged the data before.
+fn callers_of_core(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stack) = facts.judged() else { return };
+    if facts.standees(stack).any(|standee| standee.standing == Standing::ThirdParty) {
+        return; // `suspects` weighs it
+    }
+    let depth = stack.frames.len();
+    if depth < 4 {
+        findings.missing("the stack below the fault: too few frames to tell who called".to_owned());
+        return;
+    }
+    let text = format!("none of the {depth} frames found belongs to a driver that does not come with Windows");
+    for (cause, weight) in [
+        (memory(), weights::SLIGHT),
+        (Cause::of(Class::PoolCorruptionByDriver), weights::SLIGHT),
+        (processor(), weights::NOTED),
+    ] {
+        findings.supports(&cause, evidence(Basis::Stack, weight, text.clone()).shown_by("k"));
+    }
+}
+
+/// Control went where no module is.
+fn outside_modules(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
+    let text = format!("the instruction pointer {} lies in no module: control went through a bad pointer", address.windbg());
+    let item = |weight| evidence(Basis::Context, weight, text.clone()).shown_by(format!("ln {address:#}")).at(address);
+    findings.supports(&Cause::of(Class::PoolCorruptionByDriver), item(weights::SLIGHT));
+    if facts.witness.modules().iter().any(|module| near_by_one_bit(module.base, module.end(), address)) {
+        findings.supports(&memory(), item(weights::CLEAR));
+    }
+}
+
+/// One flipped bit away from the range, and not in it.
+fn near_by_one_bit(low: VirtAddr, high: VirtAddr, address: VirtAddr) -> bool {
+    (12..64).any(|bit| {
+        let other = VirtAddr(address.0 ^ (1 << bit));
+        other >= low && other < high
+    })
+}
+
+/// What kind of address was touched.
+fn touched(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
+    let command = match facts.stop.as_ref().map(|stop| stop.base) {
+        Some(0x1e | 0x3b | 0x7e | 0x8e) => exception_command(facts),
+        _ => ".bugcheck".to_owned(),
+    };
+    let item = |basis, weight, text: String| evidence(basis, weight, text).shown_by(command.clone()).at(address);
+    if address.0 < NULL_AREA || address.0 > u64::MAX - NULL_AREA && address.0 != u64::MAX {
+        let signed = address.0 as i64;
+        let sign = if signed < 0 { "-" } else { "" };
+        let text = format!(
+            "it touched {sign}{:#x}, a null pointer plus the offset of a field: the mark of missing checks, not of flipped bits",
+            signed.unsigned_abs()
+        );
+        let causes: Vec<Cause> = findings.causes().filter(|cause| is_software(cause.class)).cloned().collect();
+        for cause in causes {
+            findings.supports(&cause, item(Basis::Arguments, weights::SLIGHT, text.clone()));
+        }
+        for cause in [memory(), processor()] {
+            findings.contradicts(&cause, item(Basis::Arguments, weights::MODERATE, text.clone()));
+        }
+    } else if let Some((bit, whole)) = flipped_pointer(facts, address) {
+        let text = format!(
+            "the address it touched, {}, is one flipped bit (bit {bit}) away from {}, where memory is known to be",
+            address.windbg(),
+            whole.windbg()
+        );
+        findings.supports(&memory(), item(Basis::Arguments, weights::CLEAR, text));
+    }
+}
+
+/// A non-canonical address that one bit turns into an address the dump holds.
+fn flipped_pointer(facts: &Facts<'_>, address: VirtAddr) -> Option<(u32, VirtAddr)> {
+    if !facts.is_dump() || address.0 == u64::MAX {
+        return None;
+    }
+    (12..64).map(|bit| (bit, VirtAddr(address.0 ^ (1 << bit)))).find(|(_, whole)| {
+        whole.is_kernel()
+            && (facts.witness.module_at(*whole).is_some() || facts.witness.bytes(*whole, 8).len() == 8)
+            && !address.is_canonical()
+    })
+}
+
+/// The command that shows the exception record.
+pub(crate) fn exception_command(facts: &Facts<'_>) -> String {
+    match &facts.stop {
+        Some(stop) if stop.base == 0x7e => format!(".exr {:#x}", stop.arg(3)),
+        _ => ".exr -1".to_owned(),
+    }
+}
+
+/// Could this instruction have faulted at this address? If not, somebody else raised it or the processor erred.
+fn agreement(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
+    let (Some(instruction), Some(context)) = (facts.instruction(), facts.context()) else {
+        if facts.is_dump() && facts.code_address().is_some() {
+            findings.missing("the bytes of the faulting instruction: not in this dump".to_owned());
+        }
+        return;
+    };
+    if facts.code_address() != Some(instruction.address) || instruction.address == address {
+        return; // another instruction, or the fetch itself faulted
+    }
+    let known: Vec<_> = instruction.accesses.iter().filter_map(|a| Some((a, a.address?))).collect();
+    if known.len() != instruction.accesses.len() {
+        return; // an address needs a segment base that the context does not hold
+    }
+    let general_protection = address.0 == u64::MAX;
+    let explains = |size: usize, at: VirtAddr| {
+        if general_protection {
+            !at.is_canonical()
+        } else {
+            at.0 <= address.0 && address.0 < at.0.saturating_add(size.max(1) as u64)
+                || at.page() != address.page() && at.plus(size as u64).page() == address.page()
+        }
+    };
+    let command = format!("{}; u {:#} L1", context.command, instruction.address);
+    let at = instruction.address;
+    if known.iter().any(|(access, at)| explains(access.size, *at)) {
+        let text = format!("`{}` does touch that address: record and registers agree", squeeze(&instruction.text));
+        let causes: Vec<Cause> = findings.causes().filter(|cause| is_software(cause.class)).cloned().collect();
+        for cause in causes {
+            findings.supports(&cause, evidence(Basis::CodeBytes, weights::NOTED, text.clone()).shown_by(command.clone()).at(at));
+        }
+        return;
+    }
+    if instruction.privileged && general_protection {
+        return; // a privileged instruction may raise #GP for its operands
+    }
+    let what = match known.first() {
+        None => "touches no memory at all".to_owned(),
+        Some((access, at)) => {
+            let kind = match access.kind {
+                AccessKind::Write => "a plain store",
+                AccessKind::Read => "a plain load",
+                AccessKind::ReadWrite => "a read and write",
+            };
+            format!("is {kind} of {} bytes at {}, a canonical address", access.size, at.windbg())
+        }
+    };
+    let text = format!(
+        "`{}` {what}; the record says the fault was at {}: this instruction cannot have raised it by itself",
+        squeeze(&instruction.text),
+        if general_protection { "-1 (no address: not a page fault)".to_owned() } else { address.windbg() },
+    );
+    impossible(facts, findings, &text, &command, at);
+}
+
+/// A fault that the instruction cannot raise: the hypervisor or firmware injected it, or the processor erred.
+fn impossible(facts: &Facts<'_>, findings: &mut Findings, text: &str, command: &str, at: VirtAddr) {
+    let item = |weight| evidence(Basis::CodeBytes, weight, text).shown_by(command).at(at);
+    let below = facts.witness.system().hypervisor.get();
+    if matches!(below, Some(Hypervisor::Present | Hypervisor::Root)) {
+        findings.supports(&firmware(), item(weights::CLEAR));
+        let hypervisor = Suspect { kind: SuspectKind::Os, module: None, name: "the hypervisor".to_owned() };
+        findings.supports(&Cause::by(Class::OsBug, hypervisor), item(weights::MODERATE));
+        findings.supports(&processor(), item(weights::SLIGHT));
+    } else {
+        findings.supports(&processor(), item(weights::CLEAR));
+        findings.supports(&firmware(), item(weights::SLIGHT));
+    }
+    let weaker = evidence(Basis::CodeBytes, weights::MODERATE, text).shown_by(command).at(at);
+    findings.contradicts_all(|cause| is_software(cause.class) && cause.suspect.as_ref().is_some_and(|s| s.module.is_some()), &weaker);
+}
+
+/// An illegal instruction that is none: the processor read or decoded something else than memory holds.
+fn illegal_instruction(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(address) = facts.code_address() else { return };
+    let command = format!("u {address:#} L1");
+    match facts.instruction().filter(|instruction| instruction.address == address) {
+        Some(instruction) if instruction.mnemonic.starts_with("ud") => {
+            let text = format!("`{}` is there to raise this exception on purpose", squeeze(&instruction.text));
+            let causes: Vec<Cause> = findings.causes().filter(|cause| is_software(cause.class)).cloned().collect();
+            for cause in causes {
+                findings.supports(&cause, evidence(Basis::CodeBytes, weights::SLIGHT, text.clone()).shown_by(command.clone()).at(address));
+            }
+        }
+        Some(instruction) => {
+            let text = format!(
+                "the processor called the instruction at {} illegal, but memory holds `{}` there, a valid one",
+                address.windbg(),
+                squeeze(&instruction.text)
+            );
+            findings.supports(&processor(), evidence(Basis::CodeBytes, weights::CLEAR, text.clone()).shown_by(command.clone()).at(address));
+            findings.supports(&memory(), evidence(Basis::CodeBytes, weights::SLIGHT, text).shown_by(command).at(address));
+        }
+        None if facts.is_dump() && !facts.witness.bytes(address, 15).is_empty() => {
+            let text = format!("the bytes at {} are no instruction: the code is damaged or control went astray", address.windbg());
+            findings.supports(&memory(), evidence(Basis::CodeBytes, weights::MODERATE, text.clone()).shown_by(command.clone()).at(address));
+            findings.supports(&processor(), evidence(Basis::CodeBytes, weights::SLIGHT, text).shown_by(command).at(address));
+        }
+        None => findings.missing("the bytes of the illegal instruction: not in this dump".to_owned()),
+    }
+}
+
+/// Data could not be paged in: the storage, or memory compression.
+fn in_page_error(facts: &Facts<'_>, findings: &mut Findings) {
+    let status = facts.exception().and_then(|e| e.parameters.get(2)).copied();
+    let name = status.and_then(|s| knowledge::ntstatus(s as u32)).map(|s| s.name);
+    let text = match (status, name) {
+        (Some(status), Some(name)) => format!("a page could not be read back: {:#010x} {name}", status as u32),
+        _ => "a page could not be read back from storage".to_owned(),
+    };
+    findings.supports(
+        &super::hardware(Class::StorageHardware, "disk, its cable or controller"),
+        evidence(Basis::Context, weights::STRONG, text).shown_by(exception_command(facts)),
+    );
+}
+
+/// Classes that blame code.
+pub(crate) const fn is_software(class: Class) -> bool {
+    matches!(
+        class,
+        Class::DriverBug | Class::AntivirusOrFilterDriver | Class::OsBug | Class::GpuDriverOrHardware | Class::UsbDevice
+    )
+}
+
+/// An instruction with its column of blanks folded, for a sentence.
+fn squeeze(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn display(place: &stopcode_kernel::Place) -> &str {
+    place.display.as_deref().unwrap_or_default()
+}
+

@@ -1,0 +1,224 @@
+//! 0x7F with Arg1 8: the processor could not deliver an exception. Nearly always because the kernel stack had run
+//! out; limits and page tables prove it, a Child-SP just under a page line only suggests it.
+
+use super::{driver_cause, processor};
+use crate::facts::{Facts, Standing};
+use crate::findings::{Cause, Findings, evidence};
+use crate::verdict::{Basis, Class};
+use crate::weights;
+use crate::witness::Topic;
+use stopcode_base::{Registers, VirtAddr};
+use stopcode_kernel::{Pte, Stack};
+
+/// What the processor pushes for an exception: five words and an error code.
+const EXCEPTION_PUSH: u64 = 0x30;
+/// The trap frame that nt's handlers build below it.
+const TRAP_FRAME: u64 = 0x190;
+const PAGE: u64 = 0x1000;
+
+pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = &facts.stop else { return };
+    if stop.base != 0x7f || stop.arg(1) != 8 {
+        return;
+    }
+    let Some(pointer) = stack_pointer_at_fault(facts) else {
+        findings.missing("the stack pointer at the fault: neither arguments nor stack tell it".to_owned());
+        generic(findings);
+        return;
+    };
+    match limits(facts) {
+        Some((limit, base)) => against_limits(facts, findings, pointer, limit, base),
+        None => against_page_line(facts, findings, pointer),
+    }
+    refute_frozen(facts, findings);
+    who_used_the_stack(facts, findings);
+    other_readings(findings);
+}
+
+/// The interrupted stack pointer: Arg3 on Windows 10 1809 and later (beside the trap frame in Arg2), before that
+/// from the frame below the double-fault handler. The forms tell themselves apart: older Windows passes CR0 and CR4.
+fn stack_pointer_at_fault(facts: &Facts<'_>) -> Option<VirtAddr> {
+    let stop = facts.stop.as_ref()?;
+    let (frame, pointer) = (VirtAddr(stop.arg(2)), VirtAddr(stop.arg(3)));
+    if frame.is_kernel() && pointer.is_kernel() {
+        return Some(pointer);
+    }
+    let rip = VirtAddr(stop.arg(4));
+    let on_stack = facts.witness.stacks().iter().flat_map(|stack| &stack.frames).find(|frame| frame.instruction == rip);
+    on_stack.map(|frame| frame.stack_pointer).or_else(|| {
+        let context = facts.context()?;
+        let Registers::X64(registers) = &context.registers else { return None };
+        (registers.rip == rip.0).then(|| VirtAddr(registers.rsp()))
+    })
+}
+
+fn limits(facts: &Facts<'_>) -> Option<(VirtAddr, VirtAddr)> {
+    let thread = facts.witness.thread();
+    let (limit, base) = (thread.stack_limit.get()?, thread.stack_base.get()?);
+    (limit < base).then_some((limit, base))
+}
+
+fn overflow() -> Cause {
+    Cause::of(Class::KernelStackOverflow)
+}
+
+/// With the thread's limits: at or under the limit, or so near that what an exception pushes crosses it.
+fn against_limits(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAddr, limit: VirtAddr, base: VirtAddr) {
+    let (p, l) = (pointer.windbg(), limit.windbg());
+    let size = base.0 - limit.0;
+    if pointer.plus(PAGE) < limit || pointer >= base {
+        let text = format!("the stack pointer {p} lies outside the thread's stack {l} to {}: another stack, or a damaged pointer", base.windbg());
+        findings.supports(&Cause::of(Class::DriverBug), evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by("!thread").at(pointer));
+        if (3..64).any(|bit| (limit..base).contains(&VirtAddr(pointer.0 ^ (1 << bit)))) {
+            let text = format!("{text}; one flipped bit away from it");
+            findings.supports(&processor(), evidence(Basis::Memory, weights::CLEAR, text).shown_by("!thread").at(pointer));
+        }
+        return;
+    }
+    let room = pointer.offset_from(limit);
+    if room.is_none_or(|room| room < EXCEPTION_PUSH + TRAP_FRAME) {
+        let where_to = match room {
+            None => format!("{:#x} bytes below StackLimit {l}, in the guard page", limit.0 - pointer.0),
+            Some(0) => format!("exactly at StackLimit {l}: the next push goes into the guard page"),
+            Some(room) => format!("{room:#x} bytes above StackLimit {l}, less than an exception needs ({:#x})", EXCEPTION_PUSH + TRAP_FRAME),
+        };
+        let text = format!("the stack pointer at the fault, {p}, is {where_to}; the stack of {size:#x} bytes was used up");
+        findings.supports(&overflow(), evidence(Basis::Memory, weights::DECISIVE, text).shown_by("!thread").at(pointer));
+        guard_page(facts, findings, limit);
+        return;
+    }
+    let room = room.unwrap_or_default();
+    let text = format!("the stack pointer {p} had {room:#x} bytes left above StackLimit {l}: the stack had not run out");
+    findings.contradicts(&overflow(), evidence(Basis::Memory, weights::STRONG, text.clone()).shown_by("!thread").at(pointer));
+    findings.supports(&Cause::of(Class::DriverBug), evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by("!thread"));
+    findings.supports(&processor(), evidence(Basis::Memory, weights::SLIGHT, text).shown_by("!thread"));
+}
+
+/// The page-table entry below the limit is empty and the one at the limit is not: the guard page is shown.
+fn guard_page(facts: &Facts<'_>, findings: &mut Findings, limit: VirtAddr) {
+    let below = limit.minus(PAGE);
+    let level1 = |at| facts.witness.page_table_entries(at).into_iter().find(|entry: &Pte| entry.level == 1);
+    match (level1(below), level1(limit)) {
+        (Some(guard), top) if !guard.valid() => {
+            let lowest = match top {
+                Some(top) if top.valid() => format!(", while the lowest stack page is mapped ({:#x})", top.value),
+                _ => String::new(),
+            };
+            let text = format!("the page below the stack, {}, is not mapped (PTE {:#x}){lowest}: the guard page", below.windbg(), guard.value);
+            findings.supports(&overflow(), evidence(Basis::Memory, weights::MODERATE, text).shown_by(format!("!pte {below:#}")).at(below));
+        }
+        (Some(mapped), _) => {
+            let text = format!("the page below StackLimit is mapped (PTE {:#x}): the limit is not the stack's end", mapped.value);
+            findings.contradicts(&overflow(), evidence(Basis::Memory, weights::CLEAR, text).shown_by(format!("!pte {below:#}")).at(below));
+        }
+        (None, _) => findings.missing(format!("the page-table entry of {}: not in this dump; it would show the guard page", below.windbg())),
+    }
+}
+
+/// Without limits: where in its page the pointer lies, and whether its caller lies in the next.
+fn against_page_line(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAddr) {
+    findings.missing("the thread's StackLimit and StackBase (`!thread`): they would settle whether the stack ran out".to_owned());
+    let line = pointer.page().plus(PAGE);
+    let caller = facts
+        .witness
+        .stacks()
+        .iter()
+        .flat_map(|stack| &stack.frames)
+        .filter(|frame| frame.stack_pointer > pointer && frame.stack_pointer.0 - pointer.0 < 2 * PAGE)
+        .min_by_key(|frame| frame.stack_pointer);
+    let below = line.0 - pointer.0;
+    let item = |weight, text: String| evidence(Basis::Stack, weight, text).shown_by("k").at(pointer);
+    if pointer.0.is_multiple_of(PAGE) {
+        let text = format!("the stack pointer at the fault, {}, is exactly a page's start: the next push leaves the page", pointer.windbg());
+        findings.supports(&overflow(), item(weights::STRONG, text));
+    } else if let Some(caller) = caller.filter(|caller| caller.stack_pointer >= line && below < 0x400) {
+        let text = format!(
+            "Child-SP {} of the faulting frame lies {below:#x} bytes below the page line {}, its caller's {} above it: \
+             the frame had just crossed into a new page, as a stack does that runs out",
+            pointer.windbg(),
+            line.windbg(),
+            caller.stack_pointer.windbg()
+        );
+        findings.supports(&overflow(), item(weights::STRONG, text));
+    } else if below < 0x200 || pointer.0 % PAGE < EXCEPTION_PUSH + TRAP_FRAME {
+        let text = format!("the stack pointer at the fault, {}, lies at the edge of a page", pointer.windbg());
+        findings.supports(&overflow(), item(weights::CLEAR, text));
+    } else {
+        let text = format!("a double fault is most often a kernel stack that ran out; the pointer {} alone does not show it", pointer.windbg());
+        findings.supports(&overflow(), item(weights::MODERATE, text));
+    }
+}
+
+/// Without a stack pointer: what double faults mostly are.
+fn generic(findings: &mut Findings) {
+    let text = "a double fault (Arg1 8) is most often a kernel stack that ran out";
+    findings.supports(&overflow(), evidence(Basis::Arguments, weights::CLEAR, text).shown_by(".bugcheck"));
+    other_readings(findings);
+}
+
+fn other_readings(findings: &mut Findings) {
+    let text = "a double fault can also come from a processor that lost its way";
+    findings.supports(&processor(), evidence(Basis::Knowledge, weights::NOTED, text).shown_by(".bugcheck"));
+}
+
+/// Frozen processors obeyed the bug check: they are no cause. Taken up where somebody holds the theory or `!ipi` is shown.
+fn refute_frozen(facts: &Facts<'_>, findings: &mut Findings) {
+    let frozen = facts.witness.processors().iter().filter(|p| p.ipi_frozen == Some(2)).count();
+    let all = facts.witness.processors().len();
+    if frozen == 0 {
+        return;
+    }
+    let hang = Cause::of(Class::DeadlockOrHang);
+    let theory = facts.witness.remarks().iter().find(|remark| remark.topic == Topic::Theory);
+    let text = format!(
+        "IpiFrozen 2 [Frozen] on {frozen} of {all} processors only says that they obeyed the freeze every bug check sends after \
+         the fault; it is the picture of every healthy dump and no sign of an interrupt that was not answered"
+    );
+    if theory.is_some() {
+        let claim = "the text reads the frozen processors as ones that could not take the interrupt";
+        findings.supports(&hang, evidence(Basis::Knowledge, weights::NOTED, claim).shown_by("!ipi"));
+        findings.contradicts(&hang, evidence(Basis::Environment, weights::STRONG, text.clone()).shown_by("!ipi"));
+    }
+    findings.supports(&overflow(), evidence(Basis::Environment, weights::NOTED, text).shown_by("!ipi"));
+}
+
+/// Bytes per module on the stack that ran out, largest first.
+fn who_used_the_stack(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = &facts.stop else { return };
+    let rip = VirtAddr(stop.arg(4));
+    let holds_fault = |stack: &&Stack| stack.frames.iter().any(|frame| frame.instruction == rip);
+    let Some(stack) = facts.witness.stacks().iter().find(holds_fault) else { return };
+    let Some(start) = stack.frames.iter().position(|frame| frame.instruction == rip) else { return };
+    let frames = stack.frames.get(start..).unwrap_or_default();
+    let mut used: Vec<(&str, u64)> = Vec::new();
+    for pair in frames.windows(2) {
+        let [inner, outer] = pair else { continue };
+        let bytes = outer.stack_pointer.0.saturating_sub(inner.stack_pointer.0);
+        let Some(image) = inner.place.image.as_deref().filter(|_| bytes < 0x1_0000) else { continue };
+        match used.iter_mut().find(|(name, _)| *name == image) {
+            Some((_, sum)) => *sum += bytes,
+            None => used.push((image, bytes)),
+        }
+    }
+    used.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let total: u64 = used.iter().map(|(_, bytes)| bytes).sum();
+    if total > 0 {
+        let shares: Vec<String> = used.iter().take(4).map(|(image, bytes)| format!("{image} {bytes:#x}")).collect();
+        let text = format!("the frames shown below the fault use {total:#x} bytes of stack: {}", shares.join(", "));
+        findings.supports(&overflow(), evidence(Basis::Stack, weights::NOTED, text).shown_by("kf"));
+        if total < 0x5000 {
+            findings.missing(format!("what used the rest of the stack: the frames shown account for {total:#x} bytes only"));
+        }
+    }
+    for image in used.iter().map(|(image, _)| *image).filter(|image| facts.standing(image) == Standing::ThirdParty).take(2) {
+        let text = format!("{image} stands below the frames that ran out of stack: it is part of the depth, which does not make it guilty");
+        findings.supports(&driver_cause(facts, image), evidence(Basis::Stack, weights::NOTED, text).shown_by("kf"));
+    }
+    let verifier = frames.iter().any(|frame| {
+        frame.place.symbol.as_deref().is_some_and(|s| s.starts_with("Verifier") || s.starts_with("Vi") || s.starts_with("Vf") || s.starts_with("MmVerifier"))
+    });
+    if verifier {
+        let text = "Driver Verifier's own checks stand on this stack: they add frames that would not be there without it";
+        findings.supports(&overflow(), evidence(Basis::Verifier, weights::SLIGHT, text).shown_by("k"));
+    }
+}

@@ -1,0 +1,36 @@
+//! Around the crash: how long the machine ran, what was in progress, what else is installed.
+
+use crate::facts::Facts;
+use crate::findings::{Findings, evidence};
+use crate::verdict::{Basis, Class};
+use crate::weights;
+
+/// A machine that has run for a month without this is no freshly mounted one.
+const LONG_UPTIME_SECONDS: f64 = 7.0 * 86_400.0;
+
+pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
+    if let Some(uptime) = facts.witness.system().uptime_seconds.get()
+        && uptime >= LONG_UPTIME_SECONDS
+    {
+        let days = uptime / 86_400.0;
+        let text = format!("the machine had run for {days:.0} days: failing memory or processors seldom wait so long");
+        let item = evidence(Basis::Environment, weights::SLIGHT, text).shown_by(".time");
+        findings.contradicts_all(
+            |cause| matches!(cause.class, Class::MemoryHardware | Class::ProcessorHardware),
+            &item,
+        );
+    }
+    if facts.is_dump() && facts.witness.verifier().get_flags() == Some(0) {
+        findings.missing("Driver Verifier was off: what it would have caught at the source was not caught".to_owned());
+    }
+}
+
+trait Flags {
+    fn get_flags(&self) -> Option<u32>;
+}
+
+impl Flags for stopcode_base::Fact<stopcode_kernel::Verifier> {
+    fn get_flags(&self) -> Option<u32> {
+        self.value().map(|verifier| verifier.flags)
+    }
+}

@@ -1,0 +1,91 @@
+//! The rules, one file a family of bug checks. Each is a pure function from facts to findings; each finding says
+//! what speaks for or against a cause and names the command that shows it.
+
+mod access;
+mod double_fault;
+mod environment;
+mod foreign;
+mod hang;
+mod hardware;
+mod memory_manager;
+mod pool;
+mod power;
+mod process;
+mod reported;
+mod suspects;
+mod verifier;
+mod video;
+
+use crate::facts::{Facts, Standing};
+use crate::findings::{Cause, Findings};
+use crate::verdict::{Class, Suspect, SuspectKind};
+use stopcode_knowledge::{self as knowledge, Category};
+
+/// A rule: looks at the facts and says what it finds, or nothing.
+type Rule = fn(&Facts<'_>, &mut Findings);
+
+/// In this order: a rule may look at what earlier ones found (`environment` weighs against all of them).
+const RULES: [Rule; 14] = [
+    verifier::rule,
+    double_fault::rule,
+    memory_manager::rule,
+    pool::rule,
+    access::rule,
+    video::rule,
+    hang::rule,
+    power::rule,
+    hardware::rule,
+    process::rule,
+    foreign::rule,
+    suspects::rule,
+    reported::rule,
+    environment::rule,
+];
+
+/// Runs every rule.
+pub(crate) fn run(facts: &Facts<'_>, findings: &mut Findings) {
+    for rule in RULES {
+        rule(facts, findings);
+    }
+}
+
+/// The cause that a driver's own fault would be, by what the driver is for.
+pub(crate) fn driver_cause(facts: &Facts<'_>, image: &str) -> Cause {
+    let class = match facts.standing(image) {
+        Standing::Core => Class::OsBug,
+        _ => match knowledge::driver(image).map(|driver| driver.category) {
+            Some(Category::Antivirus | Category::VpnFilter | Category::Security) => Class::AntivirusOrFilterDriver,
+            Some(Category::Gpu) => Class::GpuDriverOrHardware,
+            _ => Class::DriverBug,
+        },
+    };
+    Cause::by(class, facts.driver_suspect(image))
+}
+
+/// A part of the machine as a suspect.
+pub(crate) fn hardware(class: Class, name: &str) -> Cause {
+    Cause::by(class, Suspect { kind: SuspectKind::Hardware, module: None, name: name.to_owned() })
+}
+
+/// Memory modules.
+pub(crate) fn memory() -> Cause {
+    hardware(Class::MemoryHardware, "memory (modules, slots or their settings)")
+}
+
+/// The processor.
+pub(crate) fn processor() -> Cause {
+    hardware(Class::ProcessorHardware, "processor (its voltage, clock or microcode)")
+}
+
+/// Firmware.
+pub(crate) fn firmware() -> Cause {
+    Cause::by(
+        Class::FirmwareBios,
+        Suspect { kind: SuspectKind::Firmware, module: None, name: "firmware (BIOS/UEFI)".to_owned() },
+    )
+}
+
+/// True if exactly one bit is set.
+pub(crate) const fn single_bit(value: u64) -> bool {
+    value != 0 && value & (value - 1) == 0
+}

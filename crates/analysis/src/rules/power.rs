@@ -1,0 +1,50 @@
+//! Power transitions: 0x9F and 0xA0. The device that holds up the transition names the driver.
+
+use super::{driver_cause, firmware};
+use crate::facts::{Facts, Standing};
+use crate::findings::{Cause, Findings, evidence};
+use crate::verdict::{Basis, Class};
+use crate::weights;
+
+pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = &facts.stop else { return };
+    match stop.base {
+        0x9f => driver_power_state(facts, findings),
+        0xa0 => {
+            let text = format!("the power manager found an error it cannot mend (Arg1 {:#x})", stop.arg(1));
+            let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
+            findings.supports(&firmware(), item(weights::MODERATE));
+            findings.supports(&Cause::of(Class::DriverBug), item(weights::SLIGHT));
+        }
+        0xa5 => {
+            let text = "ACPI_BIOS_ERROR: the firmware's ACPI tables do not fit this Windows";
+            findings.supports(&firmware(), evidence(Basis::Arguments, weights::STRONG, text).shown_by(".bugcheck"));
+        }
+        _ => {}
+    }
+}
+
+fn driver_power_state(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = &facts.stop else { return };
+    let text = match stop.arg(1) {
+        3 => format!("a device held a power request for too long: device {:#x}, IRP {:#x}", stop.arg(2), stop.arg(4)),
+        4 => format!("a power transition waited for Plug and Play, whose lock thread {:#x} held", stop.arg(3)),
+        other => format!("a driver stands in the way of a power transition (Arg1 {other:#x})"),
+    };
+    let command = if stop.arg(1) == 3 { format!("!irp {:#x}", stop.arg(4)) } else { ".bugcheck".to_owned() };
+    let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(command.clone());
+    findings.supports(&Cause::of(Class::DriverBug), item(weights::SLIGHT));
+    findings.supports(&Cause::of(Class::DeadlockOrHang), item(weights::SLIGHT));
+    let Some(stack) = facts.judged() else { return };
+    if let Some((standee, image)) = facts
+        .standees(stack)
+        .find(|s| s.standing == Standing::ThirdParty)
+        .and_then(|s| Some((s, s.frame.place.image.as_deref()?)))
+    {
+        let text = format!("{} stands on the stack that held it up", standee.frame.place.label().unwrap_or_default());
+        findings.supports(&driver_cause(facts, image), evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k"));
+    }
+    if facts.is_dump() {
+        findings.missing("the IRP's current stack location and the device stack: whose driver holds the request".to_owned());
+    }
+}

@@ -1,0 +1,66 @@
+//! Driver Verifier and the checks that name their culprit: 0xC4, 0xC9, 0xC1, 0xC6, 0xD6, 0xE6, 0xCB, 0xCE, 0xD5, 0x10D.
+
+use super::driver_cause;
+use crate::facts::{Facts, Standing};
+use crate::findings::{Cause, Findings, evidence};
+use crate::verdict::{Basis, Class};
+use crate::weights;
+use stopcode_base::VirtAddr;
+
+pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = &facts.stop else { return };
+    match stop.base {
+        0xc4 | 0xc9 | 0xc1 | 0xc6 | 0xd6 | 0xe6 => caught(facts, findings),
+        0xcb | 0xce | 0xd4 => named(facts, findings),
+        _ => {}
+    }
+}
+
+/// Verifier stops in the offender's call: the nearest driver below it is who broke the rule.
+fn caught(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = &facts.stop else { return };
+    let text = format!(
+        "{}: Driver Verifier (or special pool) caught a driver in the act (Arg1 {:#x})",
+        stop.name.as_deref().unwrap_or("a Verifier stop"),
+        stop.arg(1)
+    );
+    let offender = facts.witness.stacks().iter().flat_map(|stack| facts.standees(stack)).find_map(|standee| {
+        (standee.standing == Standing::ThirdParty).then_some(standee)
+    });
+    let cause = |image: Option<&str>| match image {
+        Some(image) => Cause::by(Class::VerifierDetectedDriverBug, facts.driver_suspect(image)),
+        None => Cause::of(Class::VerifierDetectedDriverBug),
+    };
+    match offender.and_then(|o| Some((o, o.frame.place.image.as_deref()?))) {
+        Some((standee, image)) => {
+            let cause = cause(Some(image));
+            findings.supports(&cause, evidence(Basis::Verifier, weights::STRONG, text).shown_by(".bugcheck"));
+            let text = format!(
+                "{} (frame {}) is the nearest driver to the check that failed",
+                standee.frame.place.label().unwrap_or_default(),
+                standee.index
+            );
+            findings.supports(&cause, evidence(Basis::Stack, weights::CLEAR, text).shown_by("k").at(standee.frame.instruction));
+        }
+        None => {
+            findings.supports(&cause(None), evidence(Basis::Verifier, weights::STRONG, text).shown_by(".bugcheck"));
+        }
+    }
+}
+
+/// Stops whose argument or stack names a driver that went and left something behind.
+fn named(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = &facts.stop else { return };
+    let address = VirtAddr(if stop.base == 0xcb { stop.arg(1) } else { stop.arg(4) });
+    let place = facts.place(address);
+    let Some(image) = place.image.as_deref() else { return };
+    let text = format!(
+        "{}: {} is in {image}",
+        stop.name.as_deref().unwrap_or_default(),
+        address.windbg()
+    );
+    findings.supports(
+        &driver_cause(facts, image),
+        evidence(Basis::Arguments, weights::DECISIVE, text).shown_by(format!("ln {address:#}")).at(address),
+    );
+}

@@ -1,0 +1,38 @@
+//! Every number of the analysis, in one place.
+//!
+//! Weights are log-odds (natural logarithm) that an observation adds to a hypothesis. They are set by hand for now,
+//! from how much rarer an observation is where the hypothesis is false, and are to be fitted on cases whose cause is
+//! known; until then a lead stays below [`SURE`] unless something decides.
+
+use crate::verdict::Class;
+
+/// Log-odds of "none of the causes considered".
+pub(crate) const UNKNOWN: f64 = 1.0;
+/// Hypotheses below this are left out.
+pub(crate) const NOT_WORTH_SAYING: f64 = 0.02;
+/// At most this many hypotheses besides "unknown".
+pub(crate) const MOST_HYPOTHESES: usize = 7;
+
+/// An observation that settles the matter (Driver Verifier's own accusation, a proof from limits and page tables).
+pub(crate) const DECISIVE: f64 = 3.5;
+/// Strong: seldom seen unless the hypothesis is true.
+pub(crate) const STRONG: f64 = 2.2;
+/// Clear.
+pub(crate) const CLEAR: f64 = 1.5;
+/// Moderate.
+pub(crate) const MODERATE: f64 = 0.9;
+/// Slight.
+pub(crate) const SLIGHT: f64 = 0.4;
+/// Worth a line; moves nothing much.
+pub(crate) const NOTED: f64 = 0.1;
+
+/// What a class starts from before anything is known of the case: third-party drivers cause most stops; Windows
+/// itself, which runs in all of them, seldom.
+pub(crate) fn prior(class: Class) -> f64 {
+    match class {
+        Class::OsBug | Class::FirmwareBios | Class::OverheatingOrPower | Class::Misconfiguration => -0.8,
+        Class::TamperingOrResearchTool | Class::FilesystemCorruption | Class::StorageHardware => -0.5,
+        Class::MemoryHardware | Class::ProcessorHardware => -0.3,
+        _ => 0.0,
+    }
+}

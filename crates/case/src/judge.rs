@@ -1,0 +1,109 @@
+//! One input to one verdict: the straight path, `file → Dump → Machine → Witness → Verdict → report`.
+
+use crate::describe;
+use crate::group::Identity;
+use crate::input::{self, Content, Input};
+use crate::report::{DumpReport, InputReport};
+use std::path::Path;
+use stopcode_analysis::{MachineWitness, Verdict, Witness, judge as weigh};
+use stopcode_base::{FileTime, Problem, Severity};
+use stopcode_dump::{Dump, OpenError};
+use stopcode_kernel::Machine;
+use stopcode_symbols::SymbolSource;
+use stopcode_transcript as transcript;
+
+/// One input, judged; what the joint verdict needs is kept beside its report.
+pub(crate) struct Judged {
+    pub(crate) report: DumpReport,
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) time: Option<FileTime>,
+}
+
+/// Reads and judges one input; a text may hold several crashes.
+pub(crate) fn judge(input: Input, symbols: &SymbolSource) -> Vec<Judged> {
+    let name = input.name;
+    match input.content {
+        Content::File(path) => file(&name, &path, symbols),
+        Content::Bytes(bytes) => of_bytes(&name, bytes, symbols),
+        Content::Member { archive, index, size } => match input::read_member(&archive, index, size) {
+            Ok(bytes) => of_bytes(&name, bytes, symbols),
+            Err(problem) => vec![failed(&name, "unreadable", size, problem)],
+        },
+        Content::Failed(problem) => vec![failed(&name, "unreadable", 0, problem)],
+    }
+}
+
+fn file(name: &str, path: &Path, symbols: &SymbolSource) -> Vec<Judged> {
+    let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    match Dump::open(path) {
+        Ok(dump) => vec![of_dump(name, dump, symbols)],
+        Err(error @ OpenError::NotADump { .. }) => match input::read_small(path) {
+            Ok(Some(bytes)) if transcript::looks_like_text(&bytes) => texts(name, &bytes),
+            _ => vec![not_opened(name, size, &error)],
+        },
+        Err(error) => vec![not_opened(name, size, &error)],
+    }
+}
+
+fn of_bytes(name: &str, bytes: Vec<u8>, symbols: &SymbolSource) -> Vec<Judged> {
+    let size = bytes.len() as u64;
+    if !bytes.starts_with(b"PAGE") && transcript::looks_like_text(&bytes) {
+        return texts(name, &bytes);
+    }
+    match Dump::from_bytes(bytes) {
+        Ok(dump) => vec![of_dump(name, dump, symbols)],
+        Err(error) => vec![not_opened(name, size, &error)],
+    }
+}
+
+fn of_dump(name: &str, dump: Dump, symbols: &SymbolSource) -> Judged {
+    let input = InputReport { path: stopcode_base::visible(name), kind: dump.kind_id().to_owned(), size: dump.file_size() };
+    let machine = Machine::new(dump, symbols);
+    let witness = MachineWitness::new(&machine);
+    let verdict = weigh(&witness);
+    Judged {
+        report: describe::dump_report(input, &witness, &verdict, machine.problems()),
+        identity: Some(Identity::of(&witness)),
+        time: machine.system().crash_time.get(),
+        verdict: Some(verdict),
+    }
+}
+
+fn texts(name: &str, bytes: &[u8]) -> Vec<Judged> {
+    let size = bytes.len() as u64;
+    let crashes = match transcript::parse(bytes) {
+        Ok(crashes) => crashes,
+        Err(error) => {
+            let problem = Problem::new(Severity::Error, "text", error.to_string())
+                .with_hint("paste the output of `!analyze -v`, and of `k`, `lmvm` or `!thread` where you have it");
+            return vec![failed(name, "text", size, problem)];
+        }
+    };
+    let many = crashes.len() > 1;
+    crashes
+        .iter()
+        .enumerate()
+        .map(|(index, crash)| {
+            let path = if many { format!("{name}#{}", index + 1) } else { name.to_owned() };
+            let input = InputReport { path: stopcode_base::visible(&path), kind: "text".to_owned(), size };
+            let verdict = weigh(crash);
+            Judged {
+                report: describe::dump_report(input, crash, &verdict, &[]),
+                identity: Some(Identity::of(crash)),
+                time: crash.system().crash_time.get(),
+                verdict: Some(verdict),
+            }
+        })
+        .collect()
+}
+
+fn not_opened(name: &str, size: u64, error: &OpenError) -> Judged {
+    let problem = Problem::new(Severity::Error, "file", error.to_string()).with_hint(error.hint());
+    failed(name, "unreadable", size, problem)
+}
+
+fn failed(name: &str, kind: &str, size: u64, problem: Problem) -> Judged {
+    let input = InputReport { path: stopcode_base::visible(name), kind: kind.to_owned(), size };
+    Judged { report: describe::unreadable(input, &[problem]), verdict: None, identity: None, time: None }
+}

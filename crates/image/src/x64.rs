@@ -1,0 +1,235 @@
+//! x64 instructions through iced-x86.
+
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, Formatter, InstructionInfoFactory, MasmFormatter, OpAccess, Register,
+};
+use stopcode_base::{VirtAddr, X64Registers};
+
+/// What an instruction does with memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AccessKind {
+    /// Reads.
+    Read,
+    /// Writes.
+    Write,
+    /// Reads, then writes.
+    ReadWrite,
+}
+
+impl AccessKind {
+    /// In a sentence: `reads`, `writes`.
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Read => "reads",
+            Self::Write => "writes",
+            Self::ReadWrite => "reads and writes",
+        }
+    }
+}
+
+/// One memory access of an instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Access {
+    /// Read or write.
+    pub kind: AccessKind,
+    /// Bytes touched; 0 where the processor state decides (XSAVE and the like).
+    pub size: usize,
+    /// Where, if every register needed is known.
+    pub address: Option<VirtAddr>,
+    /// True if the access goes through FS or GS, whose base the registers do not hold.
+    pub segment_based: bool,
+}
+
+/// Where control goes next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// To the next instruction.
+    Next,
+    /// To a function and back; the target where it is in the instruction.
+    Call(Option<VirtAddr>),
+    /// Elsewhere for good.
+    Jump(Option<VirtAddr>),
+    /// Elsewhere or on.
+    Branch(Option<VirtAddr>),
+    /// Back to the caller.
+    Return,
+    /// Into a trap or interrupt.
+    Interrupt,
+}
+
+/// Registers of which some may not be known: a trap frame, say, holds the volatile ones only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KnownRegisters {
+    /// Their values.
+    pub registers: X64Registers,
+    /// Bit n set: `registers.gpr[n]` is what the processor held. Clear: it is not known.
+    pub known: u16,
+}
+
+impl From<X64Registers> for KnownRegisters {
+    fn from(registers: X64Registers) -> Self {
+        Self { registers, known: u16::MAX }
+    }
+}
+
+/// A decoded instruction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Instruction {
+    /// Where it stands.
+    pub address: VirtAddr,
+    /// Its length in bytes.
+    pub length: usize,
+    /// kd's spelling: `mov     dword ptr [rax+18h],ecx`.
+    pub text: String,
+    /// Lower-case mnemonic.
+    pub mnemonic: String,
+    /// Where control goes.
+    pub flow: Flow,
+    /// Memory it touches, except by fetching itself.
+    pub accesses: Vec<Access>,
+    /// It may only run in kernel mode.
+    pub privileged: bool,
+}
+
+/// Decodes the instruction at the start of `bytes`; `None` if they are no whole instruction.
+///
+/// With `registers` (those *before* the instruction runs) the effective addresses of its accesses are worked out.
+pub fn decode_x64(bytes: &[u8], at: VirtAddr, registers: Option<&KnownRegisters>) -> Option<Instruction> {
+    let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+    if !decoder.can_decode() {
+        return None;
+    }
+    let decoded = decoder.decode();
+    if decoded.is_invalid() {
+        return None;
+    }
+    let target = VirtAddr(decoded.near_branch_target());
+    let direct = (decoded.near_branch_target() != 0).then_some(target);
+    let flow = match decoded.flow_control() {
+        FlowControl::Call | FlowControl::IndirectCall => Flow::Call(direct),
+        FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => Flow::Jump(direct),
+        FlowControl::ConditionalBranch | FlowControl::XbeginXabortXend => Flow::Branch(direct),
+        FlowControl::Return => Flow::Return,
+        FlowControl::Interrupt | FlowControl::Exception => Flow::Interrupt,
+        FlowControl::Next => Flow::Next,
+    };
+    let mut info = InstructionInfoFactory::new();
+    let accesses = info
+        .info(&decoded)
+        .used_memory()
+        .iter()
+        .filter_map(|used| {
+            let kind = match used.access() {
+                OpAccess::Read | OpAccess::CondRead => AccessKind::Read,
+                OpAccess::Write | OpAccess::CondWrite => AccessKind::Write,
+                OpAccess::ReadWrite | OpAccess::ReadCondWrite => AccessKind::ReadWrite,
+                _ => return None,
+            };
+            let segment_based = matches!(used.segment(), Register::FS | Register::GS);
+            let address = if segment_based {
+                None
+            } else {
+                used.virtual_address(0, |register, _, _| value_of(register, registers, &decoded)).map(VirtAddr)
+            };
+            Some(Access { kind, size: used.memory_size().size(), address, segment_based })
+        })
+        .collect();
+    let mut text = String::new();
+    formatter().format(&decoded, &mut text);
+    let mnemonic = format!("{:?}", decoded.mnemonic()).to_lowercase();
+    Some(Instruction {
+        address: at,
+        length: decoded.len(),
+        text,
+        mnemonic,
+        flow,
+        accesses,
+        privileged: decoded.is_privileged(),
+    })
+}
+
+/// kd's spelling of MASM: lower case, `h` suffix, no leading zero, operands in the ninth column.
+fn formatter() -> MasmFormatter {
+    let mut formatter = MasmFormatter::new();
+    let options = formatter.options_mut();
+    options.set_first_operand_char_index(8);
+    options.set_add_leading_zero_to_hex_numbers(false);
+    options.set_uppercase_hex(false);
+    options.set_space_after_operand_separator(false);
+    // kd names the size of every memory operand, also where a register gives it.
+    options.set_memory_size_options(iced_x86::MemorySizeOptions::Always);
+    formatter
+}
+
+/// A register's value before the instruction; segment bases other than FS and GS are 0 in long mode.
+fn value_of(register: Register, registers: Option<&KnownRegisters>, decoded: &iced_x86::Instruction) -> Option<u64> {
+    if register.is_segment_register() {
+        return Some(0);
+    }
+    if register == Register::RIP {
+        return Some(decoded.next_ip());
+    }
+    let full = register.full_register();
+    if !full.is_gpr64() {
+        return None;
+    }
+    let registers = registers?;
+    if registers.known >> full.number() & 1 == 0 {
+        return None;
+    }
+    let value = *registers.registers.gpr.get(full.number())?;
+    Some(match register.size() {
+        8 => value,
+        4 => value & 0xffff_ffff,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_with_its_effective_address() {
+        let mut registers = X64Registers::default();
+        registers.gpr[0] = 0x1000;
+        // mov [rax+18h],ecx
+        let i = decode_x64(&[0x89, 0x48, 0x18], VirtAddr(0xfffff800_00000000), Some(&registers.into())).unwrap();
+        assert_eq!(i.text, "mov     dword ptr [rax+18h],ecx");
+        assert_eq!(i.length, 3);
+        assert_eq!(i.accesses, [Access {
+            kind: AccessKind::Write,
+            size: 4,
+            address: Some(VirtAddr(0x1018)),
+            segment_based: false
+        }]);
+        assert_eq!(decode_x64(&[0x89, 0x48, 0x18], VirtAddr(0), None).unwrap().accesses[0].address, None);
+        let not_rax = KnownRegisters { registers, known: !1 };
+        assert_eq!(decode_x64(&[0x89, 0x48, 0x18], VirtAddr(0), Some(&not_rax)).unwrap().accesses[0].address, None);
+    }
+
+    #[test]
+    fn gs_has_no_known_base_and_rip_is_relative_to_the_next() {
+        let r = KnownRegisters::from(X64Registers::default());
+        // mov rax,gs:[188h]
+        let gs = decode_x64(&[0x65, 0x48, 0x8b, 0x04, 0x25, 0x88, 1, 0, 0], VirtAddr(0), Some(&r)).unwrap();
+        assert!(gs.accesses[0].segment_based && gs.accesses[0].address.is_none());
+        // movzx ecx,word ptr [rip+2189b4h], from the 2014 post
+        let rip = decode_x64(&[0x0f, 0xb7, 0x0d, 0xb4, 0x89, 0x21, 0], VirtAddr(0xfffff800_032aa865), Some(&r)).unwrap();
+        assert_eq!(rip.accesses[0].address, Some(VirtAddr(0xfffff800_034c3220)));
+    }
+
+    #[test]
+    fn nonsense_is_no_instruction() {
+        assert!(decode_x64(&[], VirtAddr(0), None).is_none());
+        assert!(decode_x64(&[0x0f], VirtAddr(0), None).is_none());
+        assert!(decode_x64(&[0x06], VirtAddr(0), None).is_none());
+    }
+
+    #[test]
+    fn calls() {
+        let call = decode_x64(&[0xe8, 0x0b, 0, 0, 0], VirtAddr(0x1000), None).unwrap();
+        assert_eq!(call.flow, Flow::Call(Some(VirtAddr(0x1010))));
+        assert_eq!(decode_x64(&[0xff, 0xd0], VirtAddr(0x1000), None).unwrap().flow, Flow::Call(None));
+    }
+}

@@ -1,0 +1,129 @@
+//! What stands where in the address space: modules, unloaded drivers, and the kernel's names.
+
+use crate::module::{Module, UnloadedModule};
+use crate::stack::Place;
+use std::sync::Arc;
+use stopcode_base::VirtAddr;
+use stopcode_symbols::{Found, Reach, SymbolTable};
+use stopcode_unwind::{Code, CodeAt};
+
+struct Range {
+    start: VirtAddr,
+    end: VirtAddr,
+    image: String,
+    display: String,
+}
+
+/// Answers "what is at this address" for stacks and for readers.
+pub(crate) struct CodeMap {
+    /// Sorted by start; overlapping ranges keep their order.
+    loaded: Vec<Range>,
+    unloaded: Vec<Range>,
+    kernel: VirtAddr,
+    names: Option<Arc<SymbolTable>>,
+}
+
+impl CodeMap {
+    pub(crate) fn new(
+        modules: &[Module],
+        unloaded: &[UnloadedModule],
+        kernel: VirtAddr,
+        names: Option<Arc<SymbolTable>>,
+    ) -> Self {
+        let mut loaded: Vec<Range> = modules
+            .iter()
+            .map(|m| Range { start: m.base, end: m.end(), image: m.image.clone(), display: m.display.clone() })
+            .collect();
+        loaded.sort_by_key(|range| range.start);
+        let unloaded = unloaded
+            .iter()
+            .map(|u| {
+                let image = u.name.to_ascii_lowercase();
+                Range { start: u.start, end: u.end, display: u.name.clone(), image }
+            })
+            .collect();
+        Self { loaded, unloaded, kernel, names }
+    }
+
+    fn loaded(&self, address: VirtAddr) -> Option<&Range> {
+        let after = self.loaded.partition_point(|range| range.start <= address);
+        self.loaded.get(..after)?.last().filter(|range| address < range.end)
+    }
+
+    pub(crate) fn place(&self, address: VirtAddr) -> Place {
+        if let Some(range) = self.loaded(address) {
+            let offset = address.0 - range.start.0;
+            let mut place = Place {
+                image: Some(range.image.clone()),
+                display: Some(range.display.clone()),
+                offset,
+                ..Place::default()
+            };
+            if let Some(found) = self.found(range, offset) {
+                place.offset = found.offset;
+                place.uncertain = found.uncertain;
+                place.symbol = Some(found.name);
+            }
+            return place;
+        }
+        let gone = self.unloaded.iter().find(|range| range.start <= address && address < range.end);
+        gone.map_or_else(Place::default, |range| Place {
+            image: Some(range.image.clone()),
+            display: Some(range.display.clone()),
+            offset: address.0 - range.start.0,
+            unloaded: true,
+            ..Place::default()
+        })
+    }
+
+    fn lookup(&self, rva: u64) -> Option<Found<'_>> {
+        self.names.as_ref()?.lookup(u32::try_from(rva).ok()?)
+    }
+
+    fn found(&self, range: &Range, offset: u64) -> Option<Named> {
+        if range.start != self.kernel {
+            return None;
+        }
+        let found = self.lookup(offset)?;
+        found.reach.names_the_place().then(|| Named {
+            name: found.name.to_owned(),
+            offset: found.offset.into(),
+            uncertain: found.kind.is_data() == Some(true) && found.offset > 0,
+        })
+    }
+}
+
+struct Named {
+    name: String,
+    offset: u64,
+    uncertain: bool,
+}
+
+impl Code for CodeMap {
+    fn at(&self, address: VirtAddr) -> CodeAt {
+        let Some(range) = self.loaded(address) else { return CodeAt::NotCode };
+        if range.start != self.kernel {
+            return CodeAt::Module;
+        }
+        let Some(found) = self.lookup(address.0 - range.start.0) else { return CodeAt::Module };
+        match found.reach {
+            Reach::Start => CodeAt::Start,
+            // Cold parts of functions lie behind string literals: code, with no name to go by.
+            Reach::BehindLiteral => CodeAt::Module,
+            Reach::Far => CodeAt::FarFromSymbol,
+            Reach::Within if found.kind.is_data() == Some(true) => CodeAt::Data,
+            Reach::Within => CodeAt::Function { offset: found.offset.into(), size: None },
+        }
+    }
+
+    fn is_trap_entry(&self, address: VirtAddr) -> Option<bool> {
+        let range = self.loaded(address)?;
+        if range.start != self.kernel {
+            return Some(false);
+        }
+        let found = self.lookup(address.0 - range.start.0)?;
+        let name = found.name.strip_suffix("Shadow").unwrap_or(found.name);
+        let entry = ["Fault", "Abort", "Trap", "Interrupt", "Failure", "Assertion", "TrapOrFault", "Exception"];
+        Some(name.starts_with("Ki") && entry.iter().any(|suffix| name.ends_with(suffix)))
+    }
+}

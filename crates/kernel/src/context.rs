@@ -1,0 +1,156 @@
+//! The right context. The dump header of a bug check shows the call of KeBugCheckEx; what happened before stands where
+//! the arguments point: an exception record, a context record, a trap frame, or the trap frame whose instruction
+//! pointer an argument names.
+
+use crate::facts::{Context, Exception};
+use crate::machine::Machine;
+use stopcode_base::{Arch, Fact, Registers, VirtAddr};
+use stopcode_dump::{ExceptionRecord, context as record};
+use stopcode_knowledge::{ParamKind, base_code, bug_check};
+use stopcode_unwind::{StackKind, StackRange, trap_frame, trap_frame::TrapFrame};
+
+/// General registers that an x64 trap frame does not hold: rbx, rsi, rdi and r12 to r15.
+const NOT_IN_TRAP_FRAME: u32 = 1 << 3 | 1 << 6 | 1 << 7 | 0xf000;
+
+/// The context to judge, in this order: a context record or trap frame that an argument points to, a trap frame on
+/// the saved stack whose instruction pointer an argument names, the header's context.
+pub(crate) fn context(machine: &Machine) -> Fact<Context> {
+    from_arguments(machine)
+        .or_else(|| from_stack(machine))
+        .or_else(|| from_header(machine))
+        .map_or_else(|| Fact::missing("neither arguments nor header of this dump give registers"), |context| {
+            let origin = context.origin.clone();
+            Fact::known(context, origin)
+        })
+}
+
+/// Arguments of one kind, with their numbers.
+fn arguments(machine: &Machine, wanted: ParamKind) -> Vec<(usize, u64)> {
+    let stop = machine.stop();
+    let Some(known) = bug_check(base_code(stop.code).base) else { return Vec::new() };
+    let of_kind = known.arguments(&stop.arguments).map(|meaning| meaning.kind == wanted);
+    let numbered = stop.arguments.into_iter().enumerate().map(|(index, value)| (index + 1, value));
+    numbered.zip(of_kind).filter_map(|(argument, fits)| fits.then_some(argument)).collect()
+}
+
+fn from_arguments(machine: &Machine) -> Option<Context> {
+    for (number, at) in arguments(machine, ParamKind::ContextPtr) {
+        if let Ok(Some((registers, flags))) = record::read(machine.memory(), machine.arch(), VirtAddr(at))
+            && flags != 0
+        {
+            return Some(Context {
+                registers,
+                known: u32::MAX,
+                origin: format!("context record at Arg{number}"),
+                command: format!(".cxr {at:#x}"),
+                trap_frame: None,
+                fault_address: None,
+            });
+        }
+    }
+    let stop = machine.stop();
+    let frames = arguments(machine, ParamKind::TrapFramePtr);
+    // Where no argument is known to be a trap frame, one may still be: its selectors and flags tell.
+    let any = stop.arguments.into_iter().enumerate().map(|(index, value)| (index + 1, value));
+    frames.into_iter().chain(any).find_map(|(number, at)| trap_frame_at(machine, VirtAddr(at), &format!("trap frame at Arg{number}")))
+}
+
+fn trap_frame_at(machine: &Machine, at: VirtAddr, origin: &str) -> Option<Context> {
+    if machine.arch() != Arch::X64 || !at.is_kernel() {
+        return None;
+    }
+    let frame = TrapFrame::read(machine.memory(), at).ok()?;
+    let around = StackRange { low: at, high: at.plus(trap_frame::SIZE), kind: StackKind::Other };
+    frame.is_plausible(machine.code(), &around).then(|| of_trap_frame(&frame, origin.to_owned()))
+}
+
+fn of_trap_frame(frame: &TrapFrame, origin: String) -> Context {
+    Context {
+        registers: Registers::X64(frame.registers),
+        known: !NOT_IN_TRAP_FRAME,
+        origin,
+        command: format!(".trap {:#}", frame.address),
+        trap_frame: Some(frame.address),
+        fault_address: (frame.fault_address.0 != 0).then_some(frame.fault_address),
+    }
+}
+
+/// A trap frame on the crashing thread's saved stack whose Rip is what an argument calls the instruction.
+fn from_stack(machine: &Machine) -> Option<Context> {
+    let instructions = arguments(machine, ParamKind::InstructionAddress);
+    let header = machine.dump.header().context;
+    if let Some(registers) = header.filter(|r| instructions.iter().any(|(_, at)| r.instruction().0 == *at)) {
+        return Some(header_context(registers));
+    }
+    let triage = machine.dump.triage().filter(|_| machine.arch() == Arch::X64)?;
+    let low = triage.top_of_stack;
+    let saved = StackRange { low, high: low.plus(triage.call_stack.len() as u64), kind: StackKind::Other };
+    let frames = trap_frame::find_in(machine.memory(), &saved, machine.code());
+    instructions.into_iter().find_map(|(number, at)| {
+        let frame = frames.iter().find(|frame| frame.rip().0 == at)?;
+        Some(of_trap_frame(frame, format!("trap frame {:#} on the stack, whose Rip is Arg{number}", frame.address)))
+    })
+}
+
+fn header_context(registers: Registers) -> Context {
+    Context {
+        registers,
+        known: u32::MAX,
+        origin: "context of the dump header".to_owned(),
+        command: ".ecxr".to_owned(),
+        trap_frame: None,
+        fault_address: None,
+    }
+}
+
+fn from_header(machine: &Machine) -> Option<Context> {
+    let registers = machine.dump.header().context.or_else(|| {
+        // Dumps made outside Windows leave the header's context empty: the crashing processor's own is next.
+        machine.processors().iter().find(|processor| processor.crashed)?.registers
+    })?;
+    (registers.instruction().0 != 0).then(|| header_context(registers))
+}
+
+/// The exception that led to the stop: the record an argument points to, or what the arguments say of it. The header's own
+/// record is used last, and not where it is the bug check's breakpoint.
+pub(crate) fn exception(machine: &Machine) -> Fact<Exception> {
+    for (number, at) in arguments(machine, ParamKind::ExceptionRecordPtr) {
+        if let Ok(record) = ExceptionRecord::read(machine.memory(), VirtAddr(at)).map(of_record)
+            && record.code != 0
+        {
+            return Fact::known(record, format!("exception record at Arg{number}"));
+        }
+    }
+    if let Some(exception) = from_codes(machine) {
+        return exception;
+    }
+    match &machine.dump.header().exception {
+        Some(record) if record.code != STATUS_BREAKPOINT && record.code != 0 => {
+            Fact::known(of_record(record.clone()), "exception record of the dump header")
+        }
+        Some(_) => Fact::missing("the header's record is the bug check's own breakpoint, and no argument tells of another exception"),
+        None => Fact::missing("this dump holds no exception record"),
+    }
+}
+
+/// STATUS_BREAKPOINT, which KeBugCheckEx itself raises.
+const STATUS_BREAKPOINT: u32 = 0x8000_0003;
+
+fn of_record(record: ExceptionRecord) -> Exception {
+    Exception { code: record.code, address: record.address, parameters: record.parameters }
+}
+
+/// Bug checks that pass the exception's code and address as arguments; 0x1E passes its first two parameters as well.
+fn from_codes(machine: &Machine) -> Option<Fact<Exception>> {
+    let stop = machine.stop();
+    let base = base_code(stop.code).base;
+    if !matches!(base, 0x1e | 0x3b | 0x7e | 0x8e) {
+        return None;
+    }
+    let [code, address, third, fourth] = stop.arguments;
+    let parameters = if base == 0x1e { vec![third, fourth] } else { Vec::new() };
+    Some(Fact::known(
+        Exception { code: code as u32, address: VirtAddr(address), parameters },
+        "Arg1 and Arg2 of the bug check",
+    ))
+}

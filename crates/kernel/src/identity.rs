@@ -1,0 +1,145 @@
+//! Which kernel it is: by the identity of its image, else by where its globals lie, else by the header alone.
+
+use crate::machine::Machine;
+use crate::module::Module;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use stopcode_base::{Arch, Fact, VirtAddr};
+use stopcode_dump::{Dump, FieldKind};
+use stopcode_knowledge as knowledge;
+use stopcode_symbols::{Identification, SymbolSource, SymbolTable, identify as vote};
+
+/// The kernel of a dump.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Build {
+    /// `10.0.19041.804`, or only as far as the header tells.
+    pub version: Fact<String>,
+    /// Where the kernel is loaded.
+    pub kernel_base: VirtAddr,
+    /// `804` of `10.0.19041.804`, where known.
+    pub revision: Option<u32>,
+    /// What the fingerprint found, in words.
+    pub fingerprint: String,
+    /// Where names of kernel functions come from, in words; `None` if there are none.
+    pub names: Option<String>,
+}
+
+/// STATUS_BREAKPOINT.
+const STATUS_BREAKPOINT: u32 = 0x8000_0003;
+
+pub(crate) fn identify(
+    dump: &Dump,
+    arch: Arch,
+    kernel: Option<&Module>,
+    symbols: &SymbolSource,
+) -> (Build, Option<Arc<SymbolTable>>) {
+    let kernel_base = dump
+        .kdbg()
+        .and_then(stopcode_dump::Kdbg::kern_base)
+        .or_else(|| kernel.map(|module| module.base))
+        .unwrap_or_default();
+    let pointers = pointers(dump, kernel_base, kernel.map_or(0x0200_0000, |module| module.size));
+    let borrowed: Vec<(&str, u64)> = pointers.iter().map(|(name, rva)| (*name, *rva)).collect();
+    let by_image = kernel.and_then(|module| module.version.clone());
+    let voted = (arch == Arch::X64).then(|| vote(&borrowed, by_image.as_deref()));
+    let fingerprint = match &voted {
+        Some(Identification::Exact { build, matched, of, runner_up }) => {
+            format!("{matched} of {of} globals lie as in {} (next best {runner_up})", build.version)
+        }
+        Some(Identification::Alike { builds, matched, of }) => {
+            let versions: Vec<&str> = builds.iter().map(|build| build.version).collect();
+            format!("{matched} of {of} globals lie as in {}, which its neighbours may share", versions.join(" and "))
+        }
+        Some(Identification::None { best: Some(best), of }) => {
+            format!("no exact match: the best, {}, has {} of {of} globals in place", best.version, best.matched)
+        }
+        Some(Identification::None { best: None, of }) => format!("no match among {of} globals"),
+        None => "no fingerprints for this architecture".to_owned(),
+    };
+    let version = match (&by_image, &voted) {
+        (Some(version), _) => Fact::known(version.clone(), "TimeDateStamp and SizeOfImage of the kernel"),
+        (None, Some(Identification::Exact { build, .. })) => {
+            Fact::known(build.version.to_owned(), format!("fingerprint: {fingerprint}"))
+        }
+        (None, _) => Fact::known(
+            from_header(dump.header().minor_version),
+            format!("dump header: the kernel is not in the list of known builds; fingerprint: {fingerprint}"),
+        ),
+    };
+    let revision = version.value().and_then(|version| version.split('.').nth(3)?.parse().ok());
+    let names = names(voted.as_ref(), &borrowed, dump.header().minor_version, symbols);
+    let described = names.as_ref().map(|(described, _)| described.clone());
+    (Build { version, kernel_base, revision, fingerprint, names: described }, names.map(|(_, table)| table))
+}
+
+/// Pointers into the kernel's image that the header and the debugger data hold, relative to its base.
+fn pointers(dump: &Dump, base: VirtAddr, size: u64) -> Vec<(&'static str, u64)> {
+    let header = dump.header();
+    let from_header = [
+        ("PfnDataBase", header.pfn_database),
+        ("PsLoadedModuleList", header.ps_loaded_module_list),
+        ("PsActiveProcessHead", header.ps_active_process_head),
+        ("KdDebuggerDataBlock", header.kd_debugger_data_block),
+    ];
+    let from_header = from_header.into_iter().filter_map(|(name, address)| Some((name, address?)));
+    // The bug check's own breakpoint is raised in KeBugCheckEx.
+    let breakpoint = header.exception.as_ref().filter(|record| record.code == STATUS_BREAKPOINT);
+    let from_header = from_header.chain(breakpoint.map(|record| ("KeBugCheckEx", record.address)));
+    let from_block = dump
+        .kdbg()
+        .into_iter()
+        .flat_map(stopcode_dump::Kdbg::fields)
+        .filter(|(name, kind, _)| *kind == FieldKind::Pointer || *name == "KiCallUserMode")
+        .map(|(name, _, value)| (name, VirtAddr(value)));
+    from_header
+        .chain(from_block)
+        .filter_map(|(name, address)| {
+            let rva = address.offset_from(base).filter(|rva| *rva > 0 && *rva < size)?;
+            Some((name, rva))
+        })
+        .collect()
+}
+
+/// Names, only from symbols that are exactly this kernel's: by the fingerprint's own PDB, else by a vote over the files
+/// given. With no symbols given nothing is read.
+fn names(
+    voted: Option<&Identification>,
+    pointers: &[(&str, u64)],
+    build: u32,
+    symbols: &SymbolSource,
+) -> Option<(String, Arc<SymbolTable>)> {
+    if symbols.candidates().is_empty() {
+        return None;
+    }
+    let (path, isf) = match voted? {
+        Identification::Exact { build, .. } => symbols.find(build.key).ok().flatten()?,
+        Identification::Alike { .. } | Identification::None { .. } => {
+            let found = symbols.recognize(pointers, build, |_| ControlFlow::Continue(()));
+            let found = found.filter(|found| found.certain)?;
+            (found.path, found.isf)
+        }
+    };
+    Some((path.display().to_string(), Arc::new(isf.symbols)))
+}
+
+/// `10.0.22000`, `6.3.9600`: what the build number alone tells.
+fn from_header(build: u32) -> String {
+    let release = match build {
+        0..=5999 => "5.2",
+        6000..=6999 => "6.0",
+        7000..=8999 => "6.1",
+        9000..=9299 => "6.2",
+        9300..=9899 => "6.3",
+        _ => "10.0",
+    };
+    format!("{release}.{build}")
+}
+
+impl Machine {
+    /// Windows' own name for the version.
+    pub(crate) fn product(&self) -> Option<String> {
+        let header = self.dump().header();
+        let server = header.product_type.is_some_and(|product| product == 2 || product == 3);
+        knowledge::product_name(header.minor_version, server).map(str::to_owned)
+    }
+}

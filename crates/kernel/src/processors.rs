@@ -1,0 +1,60 @@
+//! All processors: their PRCBs through `KiProcessorBlock`, their contexts, what they ran.
+
+use crate::facts::Processor;
+use crate::machine::Machine;
+use stopcode_base::VirtAddr;
+use stopcode_dump::context;
+
+/// No Windows has more.
+const MOST_PROCESSORS: u32 = 2048;
+
+pub(crate) fn processors(machine: &Machine) -> Vec<Processor> {
+    let memory = machine.memory();
+    let header = machine.dump.header();
+    let count = header.number_processors.min(MOST_PROCESSORS);
+    let block = machine.dump.kdbg().and_then(|kdbg| kdbg.get("KiProcessorBlock")).filter(|block| *block != 0);
+    let crashed = machine.thread().address.get();
+    (0..count)
+        .filter_map(|index| {
+            let prcb = VirtAddr(memory.read_u64(VirtAddr(block?).plus(8 * u64::from(index))).ok()?);
+            prcb.is_kernel().then(|| processor(machine, prcb, index, crashed))
+        })
+        .collect()
+}
+
+fn processor(machine: &Machine, prcb: VirtAddr, index: u32, crashed: Option<VirtAddr>) -> Processor {
+    let memory = machine.memory();
+    let at = |offset: u64| prcb.plus(offset);
+    let pointer = |offset: Option<u64>| {
+        let value = VirtAddr(memory.read_u64(at(offset?)).ok()?);
+        value.is_kernel().then_some(value)
+    };
+    let number = memory.read_u32(at(machine.kdbg_offset("OffsetPrcbNumber").unwrap_or(0x24))).unwrap_or(index);
+    let thread = pointer(machine.kdbg_offset("OffsetPrcbCurrentThread").or(Some(8)));
+    let idle_thread = pointer(machine.kdbg_offset("OffsetPrcbIdleThread").or(Some(0x18)));
+    let frozen = machine.field("_KPRCB", "IpiFrozen").and_then(|offset| memory.read_u32(at(offset)).ok());
+    Processor {
+        number: if number == index { number } else { index },
+        prcb: Some(prcb),
+        thread,
+        idle_thread,
+        // Values above 0x2f are no state: the layout does not fit.
+        ipi_frozen: frozen.filter(|value| *value <= 0x2f),
+        registers: registers(machine, prcb),
+        crashed: thread.is_some() && thread == crashed,
+        irql: machine.field("_KPRCB", "DebuggerSavedIRQL").and_then(|offset| memory.read_u8(at(offset)).ok()).filter(|irql| *irql <= 15),
+    }
+}
+
+/// `*KPRCB.Context` first; the inline frame, which newer kernels leave empty, second.
+fn registers(machine: &Machine, prcb: VirtAddr) -> Option<stopcode_base::Registers> {
+    let memory = machine.memory();
+    let read = |at: VirtAddr| {
+        let (registers, flags) = context::read(memory, machine.arch(), at).ok()??;
+        (flags != 0 && registers.instruction().0 != 0).then_some(registers)
+    };
+    let saved = machine.kdbg_offset("OffsetPrcbContext").and_then(|offset| memory.read_u64(prcb.plus(offset)).ok());
+    saved.filter(|at| VirtAddr(*at).is_kernel()).and_then(|at| read(VirtAddr(at))).or_else(|| {
+        machine.kdbg_offset("OffsetPrcbProcStateContext").and_then(|offset| read(prcb.plus(offset)))
+    })
+}

@@ -1,0 +1,128 @@
+//! Walks: the exception's stack, the bug check's, the other processors'.
+
+use crate::facts::{Context, Processor};
+use crate::machine::Machine;
+use crate::stack::{Frame, Stack, StackKind};
+use stopcode_base::{Registers, VirtAddr};
+use stopcode_unwind::{End, Options, StackKind as Area, StackRange, Trust, UnusableStack, walk};
+
+/// A kernel stack, expanded or of a DPC, is not larger than this (72 KiB, WDK).
+const LARGEST_STACK: u64 = 0x1_2000;
+
+pub(crate) fn stacks(machine: &Machine) -> Vec<Stack> {
+    let mut stacks = Vec::new();
+    let crashed = machine.processors().iter().find(|processor| processor.crashed);
+    let bug_check = bug_check_registers(machine, crashed);
+    let thread = machine.thread().address.get();
+    let number = crashed.map(|processor| processor.number);
+    if let Some(context) = machine.context().value()
+        && bug_check.is_none_or(|registers| registers.stack_pointer() != context.registers.stack_pointer())
+    {
+        stacks.push(exception_stack(machine, context, thread, number));
+    }
+    if let Some(registers) = bug_check {
+        stacks.push(one(machine, StackKind::BugCheck, &registers, thread, number));
+    }
+    for processor in machine.processors().iter().filter(|processor| !processor.crashed) {
+        if let Some(registers) = &processor.registers {
+            stacks.push(one(machine, StackKind::Processor, registers, processor.thread, Some(processor.number)));
+        }
+    }
+    stacks
+}
+
+/// Registers at the call of KeBugCheckEx: the processor's own context, else the header's, where its stack pointer is where the saved
+/// stack begins.
+fn bug_check_registers(machine: &Machine, crashed: Option<&Processor>) -> Option<Registers> {
+    let top = machine.dump.triage().map(|triage| triage.top_of_stack);
+    let fits = |registers: &Registers| top.is_none_or(|top| registers.stack_pointer() == top);
+    let own = crashed.and_then(|processor| processor.registers);
+    let header = machine.dump.header().context;
+    own.filter(fits).or_else(|| header.filter(fits)).or(own).or(header)
+}
+
+fn exception_stack(machine: &Machine, context: &Context, thread: Option<VirtAddr>, processor: Option<u32>) -> Stack {
+    one(machine, StackKind::Exception, &context.registers, thread, processor)
+}
+
+fn one(
+    machine: &Machine,
+    kind: StackKind,
+    registers: &Registers,
+    thread: Option<VirtAddr>,
+    processor: Option<u32>,
+) -> Stack {
+    let ranges = ranges(machine, registers.stack_pointer());
+    let walked = walk(registers, machine.memory(), machine.code(), &ranges, &Options::default());
+    let frames = walked
+        .frames
+        .iter()
+        .enumerate()
+        .map(|(index, frame)| {
+            // A return address may stand one past the end of its function: its call is what names it.
+            let called = index > 0 && !is_exact(frame.trust);
+            let mut place = machine.place(if called { frame.instruction.minus(1) } else { frame.instruction });
+            if called && place.image.is_some() {
+                place.offset += 1;
+            }
+            Frame {
+                instruction: frame.instruction,
+                stack_pointer: frame.stack_pointer,
+                place,
+                trust: frame.trust,
+                gap_before: frame.gap_before,
+            }
+        })
+        .collect();
+    Stack { kind, thread, processor, frames, ended: ended(&walked.ended) }
+}
+
+/// The instruction is where the processor stood, not where a call returns to.
+const fn is_exact(trust: Trust) -> bool {
+    matches!(trust, Trust::Context | Trust::TrapFrame | Trust::MachineFrame)
+}
+
+fn ended(end: &End) -> String {
+    match end {
+        End::ThreadStart => "the thread starts here".to_owned(),
+        End::StackBase => "the stack was read to its end".to_owned(),
+        End::UserMode => "user mode begins here".to_owned(),
+        End::Unusable { pointer, why } => {
+            let why = match why {
+                UnusableStack::OutOfStack => "lies outside every known stack",
+                UnusableStack::Unaligned => "is not aligned",
+                UnusableStack::NotIncreasing => "does not lead upwards",
+            };
+            format!("the pointer {} {why}", pointer.windbg())
+        }
+        End::MemoryMissing(miss) => format!("the stack's memory is missing: {miss}"),
+        End::NoCandidate => "nothing further up looks like a return address".to_owned(),
+        End::Limit => "the walk was cut off at its limit".to_owned(),
+        End::UnsupportedArchitecture => "stacks of this architecture are not walked yet".to_owned(),
+        _ => "the walk ended".to_owned(),
+    }
+}
+
+/// The stacks that a walk from `pointer` may enter: the thread's by its limits, the processors' DPC stacks, and around the
+/// pointer itself where nothing better is known.
+fn ranges(machine: &Machine, pointer: VirtAddr) -> Vec<StackRange> {
+    let mut ranges = Vec::new();
+    let thread = machine.thread();
+    if let (Some(low), Some(high)) = (thread.stack_limit.get(), thread.stack_base.get())
+        && low < high
+        && high.0 - low.0 <= 16 * LARGEST_STACK
+    {
+        ranges.push(StackRange { low, high, kind: Area::Thread });
+    }
+    if let Some(triage) = machine.dump.triage() {
+        let high = triage.top_of_stack.plus(triage.call_stack.len() as u64);
+        let known = ranges.iter().any(|range| range.low <= triage.top_of_stack && high <= range.high);
+        if !known && high > triage.top_of_stack {
+            ranges.push(StackRange { low: triage.top_of_stack.page(), high, kind: Area::Other });
+        }
+    }
+    if !ranges.iter().any(|range| range.low <= pointer && pointer < range.high) && pointer.is_kernel() {
+        ranges.push(StackRange { low: pointer.page(), high: pointer.page().plus(LARGEST_STACK), kind: Area::Other });
+    }
+    ranges
+}

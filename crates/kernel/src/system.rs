@@ -1,0 +1,109 @@
+//! The system: version, time, processors, firmware, and what runs below Windows.
+
+use crate::facts::{Hypervisor, System};
+use crate::machine::Machine;
+use stopcode_base::{Arch, Fact};
+use stopcode_dump::{Content, CpuidSource, Dump, ProcessorKey, Smbios};
+
+/// Drivers that serve Hyper-V's guests: they run in the root partition only.
+const ROOT_PARTITION_DRIVERS: [&str; 5] = ["vmswitch.sys", "storvsp.sys", "vpcivsp.sys", "vmbusr.sys", "synth3dvsp.sys"];
+
+pub(crate) fn system(machine: &Machine) -> System {
+    let dump = machine.dump();
+    let header = dump.header();
+    let processor = processor_key(dump);
+    let smbios = smbios(dump);
+    let uptime = match header.system_uptime {
+        Some(units) => Fact::known(units as f64 / 1e7, "dump header"),
+        None => Fact::missing("the dump header does not tell"),
+    };
+    let crash_time = match header.system_time {
+        Some(time) => Fact::known(time, "dump header"),
+        None => Fact::missing("the dump header does not tell"),
+    };
+    System {
+        os_version: machine.build().version.clone(),
+        product: machine.product(),
+        build: Some(header.minor_version),
+        arch: header.arch,
+        processors: Some(header.number_processors),
+        uptime_seconds: uptime,
+        crash_time,
+        processor_name: processor.as_ref().and_then(|key| key.name().map(str::to_owned)),
+        microcode: processor.as_ref().and_then(ProcessorKey::microcode),
+        machine: smbios.as_ref().and_then(maker_and_model),
+        firmware: smbios.as_ref().and_then(firmware),
+        hypervisor: hypervisor(machine),
+    }
+}
+
+fn contents(dump: &Dump) -> impl Iterator<Item = Content> + '_ {
+    dump.secondary().iter().filter_map(stopcode_dump::Blob::content)
+}
+
+fn processor_key(dump: &Dump) -> Option<ProcessorKey> {
+    contents(dump).find_map(|content| match content {
+        Content::Processor(key) => Some(key),
+        _ => None,
+    })
+}
+
+fn smbios(dump: &Dump) -> Option<Smbios> {
+    contents(dump).find_map(|content| match content {
+        Content::Smbios(smbios) => Some(smbios),
+        _ => None,
+    })
+}
+
+/// Maker and model of the system, or of its board where the system's are the usual placeholders.
+fn maker_and_model(smbios: &Smbios) -> Option<String> {
+    let real = |text: &Option<String>| text.clone().filter(|text| !is_placeholder(text));
+    let joined = |maker: &Option<String>, model: &Option<String>| {
+        let model = real(model)?;
+        Some(real(maker).map_or_else(|| model.clone(), |maker| format!("{maker} {model}")))
+    };
+    joined(&smbios.system_manufacturer, &smbios.system_product)
+        .or_else(|| joined(&smbios.board_manufacturer, &smbios.board_product))
+}
+
+/// What firmware says where nobody filled it in.
+fn is_placeholder(text: &str) -> bool {
+    let text = text.trim().to_ascii_lowercase();
+    text.is_empty()
+        || ["to be filled", "system product name", "system manufacturer", "default string", "not applicable", "o.e.m."]
+            .iter()
+            .any(|placeholder| text.contains(placeholder))
+}
+
+fn firmware(smbios: &Smbios) -> Option<String> {
+    let parts = [&smbios.bios_vendor, &smbios.bios_version, &smbios.bios_date];
+    let parts: Vec<&str> = parts.into_iter().filter_map(|part| part.as_deref()).collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// CPUID leaf 1, ECX bit 31: a hypervisor is present.
+const HYPERVISOR_PRESENT: u32 = 1 << 31;
+
+fn hypervisor(machine: &Machine) -> Fact<Hypervisor> {
+    if machine.arch() != Arch::X64 {
+        return Fact::missing("CPUID is x64 only");
+    }
+    let leaf = contents(machine.dump()).find_map(|content| match content {
+        Content::Cpuid(records) => records.into_iter().find(|record| record.source == CpuidSource::Leaf(1)),
+        _ => None,
+    });
+    let Some([_, _, ecx, _]) = leaf.map(|leaf| leaf.seen) else {
+        return Fact::missing("this dump holds no CPUID record");
+    };
+    if ecx & HYPERVISOR_PRESENT == 0 {
+        return Fact::known(Hypervisor::Absent, "CPUID leaf 1, ECX bit 31");
+    }
+    let root = machine.modules().iter().find(|module| ROOT_PARTITION_DRIVERS.contains(&module.image.as_str()));
+    match root {
+        Some(driver) => Fact::known(
+            Hypervisor::Root,
+            format!("CPUID leaf 1, ECX bit 31; {}, which runs in the root partition only, is loaded", driver.image),
+        ),
+        None => Fact::known(Hypervisor::Present, "CPUID leaf 1, ECX bit 31"),
+    }
+}

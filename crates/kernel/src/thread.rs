@@ -1,0 +1,77 @@
+//! The thread that ran on the crashing processor, and its process.
+
+use crate::facts::Thread;
+use crate::machine::Machine;
+use stopcode_base::{Fact, VirtAddr, visible};
+
+/// Letters in `EPROCESS.ImageFileName`.
+const IMAGE_FILE_NAME: usize = 15;
+
+pub(crate) fn thread(machine: &Machine) -> Thread {
+    let triage = machine.dump.triage();
+    let bytes = triage.map(stopcode_dump::Triage::thread_bytes).filter(|bytes| !bytes.is_empty());
+    let stack_word = |offset: Option<u64>, field: &str| -> Fact<VirtAddr> {
+        let (Some(bytes), Some(offset)) = (bytes, offset) else {
+            return Fact::missing("the thread is not in this dump");
+        };
+        match word(bytes, offset) {
+            Some(value) if VirtAddr(value).is_kernel() => Fact::known(VirtAddr(value), format!("KTHREAD.{field}")),
+            _ => Fact::missing(format!("KTHREAD.{field} in this dump is no kernel address")),
+        }
+    };
+    let process = triage.map(stopcode_dump::Triage::process_bytes).filter(|bytes| !bytes.is_empty());
+    let name_offset = machine.field("_EPROCESS", "ImageFileName");
+    let name = match (process, name_offset) {
+        (Some(bytes), Some(offset)) => image_file_name(bytes, offset),
+        _ => None,
+    };
+    let id = process
+        .zip(machine.field("_EPROCESS", "UniqueProcessId"))
+        .and_then(|(bytes, offset)| word(bytes, offset));
+    let layout = || machine.layout().map_or_else(String::new, |layout| format!(" ({})", layout.provenance()));
+    Thread {
+        address: address(machine),
+        stack_limit: stack_word(offset(machine, "OffsetKThreadStackLimit", "StackLimit"), "StackLimit"),
+        stack_base: stack_word(offset(machine, "OffsetKThreadStackBase", "StackBase"), "StackBase"),
+        process: match name {
+            Some(name) => Fact::known(name, format!("EPROCESS.ImageFileName{}", layout())),
+            None if process.is_none() => Fact::missing("the process is not in this dump"),
+            None => Fact::missing("this kernel's EPROCESS layout is not known"),
+        },
+        process_id: match id {
+            Some(id) if id < 1 << 32 => Fact::known(id, format!("EPROCESS.UniqueProcessId{}", layout())),
+            _ => Fact::missing("this kernel's EPROCESS layout is not known"),
+        },
+    }
+}
+
+/// From the debugger data where it says so (Windows 8 and later), else from the layout of the build.
+fn offset(machine: &Machine, kdbg: &str, field: &str) -> Option<u64> {
+    machine.kdbg_offset(kdbg).or_else(|| machine.field("_KTHREAD", field))
+}
+
+/// ETHREAD: what the PRCB of the crashing processor calls its current thread.
+fn address(machine: &Machine) -> Fact<VirtAddr> {
+    let offset = machine.kdbg_offset("OffsetPrcbCurrentThread").unwrap_or(8);
+    let prcb = machine.dump.triage().map(stopcode_dump::Triage::prcb_bytes);
+    match prcb.and_then(|bytes| word(bytes, offset)).filter(|thread| VirtAddr(*thread).is_kernel()) {
+        Some(thread) => Fact::known(VirtAddr(thread), "KPRCB.CurrentThread"),
+        None => Fact::missing("the processor's PRCB is not in this dump"),
+    }
+}
+
+/// The name, if it looks like one: a wrong layout gives other bytes.
+fn image_file_name(process: &[u8], offset: u64) -> Option<String> {
+    let start = usize::try_from(offset).ok()?;
+    let raw = process.get(start..start.checked_add(IMAGE_FILE_NAME)?)?;
+    let end = raw.iter().position(|byte| *byte == 0).unwrap_or(raw.len());
+    let name = raw.get(..end)?;
+    let plain = !name.is_empty() && name.iter().all(|byte| (0x20..0x7f).contains(byte));
+    plain.then(|| visible(&String::from_utf8_lossy(name)))
+}
+
+pub(crate) fn word(bytes: &[u8], offset: u64) -> Option<u64> {
+    let start = usize::try_from(offset).ok()?;
+    bytes.get(start..start.checked_add(8)?).and_then(|raw| raw.try_into().ok()).map(u64::from_le_bytes)
+}
+

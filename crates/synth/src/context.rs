@@ -1,0 +1,108 @@
+//! Register sets as Windows stores them: `CONTEXT` (winnt.h), `KTRAP_FRAME`, `EXCEPTION_RECORD64`.
+
+use crate::machine::{Exception, Registers, Trap};
+use crate::record::Record;
+
+/// Size of an x64 `CONTEXT`.
+pub(crate) const CONTEXT_SIZE: usize = 0x4d0;
+/// Size of a `KTRAP_FRAME`.
+pub(crate) const TRAP_FRAME_SIZE: usize = 0x190;
+
+/// `CONTEXT_AMD64` with control, integer, segments and floating point, as on the processor that crashed.
+pub(crate) const FLAGS_CRASHED: u32 = 0x10_000f;
+/// The same with extended state in place of segments' debug registers, as a frozen processor saves it.
+pub(crate) const FLAGS_FROZEN: u32 = 0x10_004b;
+
+const KERNEL_CODE: u16 = 0x10;
+const KERNEL_DATA: u16 = 0x18;
+const USER_CODE: u16 = 0x33;
+const USER_DATA: u16 = 0x2b;
+const USER_TEB: u16 = 0x53;
+const MXCSR: u32 = 0x1f80;
+
+/// A `CONTEXT` in kernel mode.
+pub(crate) fn context(registers: &Registers, flags: u32) -> Vec<u8> {
+    let mut r = Record::zeroed(CONTEXT_SIZE);
+    r.u32(0x30, flags).u32(0x34, MXCSR);
+    let segments = [KERNEL_CODE, USER_DATA, USER_DATA, USER_TEB, USER_DATA, KERNEL_DATA];
+    for (n, segment) in segments.into_iter().enumerate() {
+        r.u16(0x38 + 2 * n, segment);
+    }
+    r.u32(0x44, registers.eflags.0 as u32);
+    for (n, value) in registers.general().into_iter().enumerate() {
+        r.u64(0x78 + 8 * n, value);
+    }
+    r.u64(0xf8, registers.rip.0);
+    r.u32(0x118, MXCSR);
+    r.into_bytes()
+}
+
+/// A `KTRAP_FRAME`. It has no place for r12 to r15: a trap keeps those in registers.
+pub(crate) fn trap_frame(trap: &Trap) -> Vec<u8> {
+    let g = &trap.registers;
+    let mut r = Record::zeroed(TRAP_FRAME_SIZE);
+    r.u8(0x28, u8::from(trap.user)).u8(0x29, trap.previous_irql).u8(0x2b, 1).u32(0x2c, MXCSR);
+    for (n, value) in [g.rax, g.rcx, g.rdx, g.r8, g.r9, g.r10, g.r11].into_iter().enumerate() {
+        r.u64(0x30 + 8 * n, value.0);
+    }
+    r.u64(0xd0, trap.fault_address.0);
+    for (n, value) in [g.rbx, g.rdi, g.rsi, g.rbp, trap.error_code, g.rip].into_iter().enumerate() {
+        r.u64(0x140 + 8 * n, value.0);
+    }
+    let (code, stack) = if trap.user { (USER_CODE, USER_DATA) } else { (KERNEL_CODE, KERNEL_DATA) };
+    r.u16(0x170, code).u32(0x178, g.eflags.0 as u32).u64(0x180, g.rsp.0).u16(0x188, stack);
+    r.into_bytes()
+}
+
+/// An `EXCEPTION_RECORD64`.
+pub(crate) fn exception_record(exception: &Exception) -> Vec<u8> {
+    let mut r = Record::zeroed(0x98);
+    let information = exception.information.iter().take(15);
+    r.u32(0, exception.code.0 as u32)
+        .u64(0x10, exception.registers.rip.0)
+        .u32(0x18, information.len() as u32);
+    for (n, value) in information.enumerate() {
+        r.u64(0x20 + 8 * n, value.0);
+    }
+    r.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Hex;
+
+    fn word(bytes: &[u8], at: usize) -> u64 {
+        u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+    }
+
+    /// Offsets written out by hand from winnt.h: Rcx 80, Rsp 98, R15 f0, Rip f8.
+    #[test]
+    fn context_fields() {
+        let registers =
+            Registers { rip: Hex(1), rsp: Hex(2), rcx: Hex(3), r15: Hex(4), ..Registers::default() };
+        let c = context(&registers, FLAGS_CRASHED);
+        assert_eq!((word(&c, 0xf8), word(&c, 0x98), word(&c, 0x80), word(&c, 0xf0)), (1, 2, 3, 4));
+        assert_eq!(c.len(), 0x4d0);
+    }
+
+    /// Offsets written out by hand from the symbols: Rbp 158, ErrorCode 160, Rip 168, SegCs 170, Rsp 180.
+    #[test]
+    fn trap_frame_fields() {
+        let registers =
+            Registers { rip: Hex(1), rsp: Hex(2), rbp: Hex(3), r11: Hex(4), ..Registers::default() };
+        let mut trap = Trap {
+            at: Hex(0),
+            registers,
+            error_code: Hex(5),
+            fault_address: Hex(6),
+            previous_irql: 2,
+            user: false,
+        };
+        let f = trap_frame(&trap);
+        assert_eq!((word(&f, 0x168), word(&f, 0x180), word(&f, 0x158), word(&f, 0x60)), (1, 2, 3, 4));
+        assert_eq!((word(&f, 0x160), word(&f, 0xd0), f[0x170], f[0x29]), (5, 6, 0x10, 2));
+        trap.user = true;
+        assert_eq!(trap_frame(&trap)[0x170], 0x33);
+    }
+}

@@ -1,0 +1,206 @@
+//! The described machine as bytes at virtual addresses.
+
+use crate::layout::{self, Layout};
+use crate::machine::{Call, Machine, Stack};
+use crate::{Error, context, objects};
+use std::collections::BTreeMap;
+
+/// The largest stack that is taken: ten times what Windows gives a thread.
+const MAX_STACK: u64 = 0xb4000;
+/// Windows up to Windows 11 hold at most this many processors in a small dump's array.
+const MAX_PROCESSORS: usize = 64;
+/// A no-op, for what surrounds a call that is described alone.
+const NOP: u8 = 0x90;
+/// Bytes kept on either side of the address a call returns to.
+const CALL_WINDOW: u64 = 16;
+
+/// Bytes from one address on.
+#[derive(Clone)]
+pub(crate) struct Block {
+    pub(crate) at: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Block {
+    fn end(&self) -> u64 {
+        self.at.wrapping_add(self.bytes.len() as u64)
+    }
+
+    /// The bytes from `at` to the end of the block, if it lies inside.
+    pub(crate) fn from(&self, at: u64) -> Option<&[u8]> {
+        let offset = usize::try_from(at.checked_sub(self.at)?).ok()?;
+        self.bytes.get(offset..).filter(|rest| !rest.is_empty())
+    }
+
+    /// Writes `bytes` at `at`; false where they do not fit inside.
+    fn write(&mut self, at: u64, bytes: &[u8]) -> bool {
+        let offset = at.checked_sub(self.at).and_then(|o| usize::try_from(o).ok());
+        let slot = offset.and_then(|o| self.bytes.get_mut(o..)?.get_mut(..bytes.len()));
+        slot.map(|slot| slot.copy_from_slice(bytes)).is_some()
+    }
+}
+
+/// All that the dump holds, in the order Windows stores it.
+pub(crate) struct Image {
+    /// The data blocks.
+    pub(crate) blocks: Vec<Block>,
+    /// The crashed processor's stack from its stack pointer up.
+    pub(crate) call_stack: Block,
+}
+
+/// Builds the memory of the machine.
+pub(crate) fn image(machine: &Machine, layout: &Layout) -> Result<Image, Error> {
+    let mut stacks = machine.stacks.iter().map(stack).collect::<Result<Vec<_>, _>>()?;
+    write_on_stacks(machine, &mut stacks)?;
+    let crashed = machine.crashed()?;
+    let call_stack = above(&stacks, crashed.registers.rsp.0)
+        .ok_or_else(|| Error::Missing("stack of the crashed processor".to_owned()))?;
+
+    let mut blocks =
+        vec![Block { at: machine.global("MmVerifierData")?, bytes: objects::verifier(machine, layout) }];
+    blocks.extend(processors(machine, layout, &stacks)?);
+    for thread in &machine.threads {
+        blocks.push(Block { at: thread.at.0, bytes: objects::thread(machine, layout, thread)? });
+    }
+    for process in &machine.processes {
+        blocks.push(Block { at: process.at.0, bytes: objects::process(machine, layout, process)? });
+    }
+    // A stack that no processor stands on is of interest as a whole: the one a double fault left, for instance.
+    let stands_on =
+        |stack: &Block| machine.processors.iter().any(|p| stack.from(p.registers.rsp.0).is_some());
+    blocks.extend(stacks.iter().filter(|stack| !stands_on(stack)).cloned());
+    blocks.extend(machine.memory.iter().map(|m| Block { at: m.at.0, bytes: m.bytes.0.clone() }));
+    blocks.extend(code(machine)?);
+    blocks.extend(page_entries(machine)?);
+    Ok(Image { blocks, call_stack })
+}
+
+/// Each processor's KPRCB, context and stack, then the array that points to the KPRCBs.
+fn processors(machine: &Machine, layout: &Layout, stacks: &[Block]) -> Result<Vec<Block>, Error> {
+    if machine.processors.len() > MAX_PROCESSORS {
+        return Err(Error::TooLarge("the list of processors".to_owned()));
+    }
+    let mut blocks = Vec::new();
+    // The crashed one comes first.
+    let mut order: Vec<_> = machine.processors.iter().collect();
+    order.sort_by_key(|p| (p.number != machine.crash_processor, p.number));
+    for cpu in order {
+        let crashed = cpu.number == machine.crash_processor;
+        let flags = if crashed { context::FLAGS_CRASHED } else { context::FLAGS_FROZEN };
+        blocks.push(Block { at: cpu.prcb.0, bytes: objects::prcb(machine, layout, cpu)? });
+        blocks.push(Block { at: cpu.context_at.0, bytes: context::context(&cpu.registers, flags) });
+        let reported =
+            machine.exception.as_ref().filter(|_| crashed).map_or(&cpu.registers, |e| &e.registers);
+        blocks.extend(above(stacks, reported.rsp.0));
+    }
+    let mut by_number: Vec<_> = machine.processors.iter().collect();
+    by_number.sort_by_key(|p| p.number);
+    let pointers = by_number.iter().flat_map(|p| p.prcb.0.to_le_bytes()).collect();
+    blocks.push(Block { at: machine.global("KiProcessorBlock")?, bytes: pointers });
+    Ok(blocks)
+}
+
+/// One stack with its return addresses and words.
+fn stack(stack: &Stack) -> Result<Block, Error> {
+    let size = stack.high.0.checked_sub(stack.low.0).filter(|size| *size <= MAX_STACK);
+    let size = size.ok_or_else(|| Error::TooLarge(format!("stack `{}`", stack.about)))?;
+    let mut block = Block { at: stack.low.0, bytes: vec![0; size as usize] };
+    let next_frames = stack.frames.iter().skip(1);
+    for (frame, next) in stack.frames.iter().zip(next_frames).filter(|(frame, _)| !frame.trap) {
+        let slot = next.sp.0.wrapping_sub(8);
+        write(&mut block, slot, &frame.ret.0.to_le_bytes(), || format!("return of `{}`", frame.name))?;
+    }
+    for word in &stack.words {
+        write(&mut block, word.at.0, &word.value.0.to_le_bytes(), || "stack word".to_owned())?;
+    }
+    Ok(block)
+}
+
+/// Trap frames, the exception's records, and the arguments that `KeBugCheckEx` saves above its return address.
+fn write_on_stacks(machine: &Machine, stacks: &mut [Block]) -> Result<(), Error> {
+    let mut place = |at: u64, bytes: &[u8], what: &str| {
+        let done = stacks.iter_mut().any(|stack| stack.write(at, bytes));
+        if done { Ok(()) } else { Err(Error::Outside { what: what.to_owned(), at }) }
+    };
+    for trap in &machine.traps {
+        place(trap.at.0, &context::trap_frame(trap), "trap frame")?;
+    }
+    if let Some(exception) = &machine.exception {
+        place(exception.record_at.0, &context::exception_record(exception), "exception record")?;
+        let context = context::context(&exception.registers, context::FLAGS_CRASHED);
+        place(exception.context_at.0, &context, "exception context")?;
+    }
+    let home = machine.crashed()?.registers.rsp.0.wrapping_add(8);
+    let saved = [machine.bug_check.code].into_iter().chain(machine.bug_check.arguments);
+    let saved: Vec<u8> = saved.flat_map(|value| value.0.to_le_bytes()).collect();
+    place(home, &saved, "bug check arguments")
+}
+
+fn write(block: &mut Block, at: u64, bytes: &[u8], what: impl Fn() -> String) -> Result<(), Error> {
+    if block.write(at, bytes) { Ok(()) } else { Err(Error::Outside { what: what(), at }) }
+}
+
+/// The stack that holds `rsp`, from there to its end.
+fn above(stacks: &[Block], rsp: u64) -> Option<Block> {
+    stacks.iter().find_map(|stack| Some(Block { at: rsp, bytes: stack.from(rsp)?.to_vec() }))
+}
+
+/// Code windows, and call sites: inside a window where one is described, else in a small window of their own.
+fn code(machine: &Machine) -> Result<Vec<Block>, Error> {
+    let mut windows: Vec<Block> =
+        machine.code.iter().map(|c| Block { at: c.at.0, bytes: c.bytes.0.clone() }).collect();
+    for call in &machine.calls {
+        let (at, instruction) = call_instruction(call)?;
+        if windows.iter_mut().any(|window| window.write(at, &instruction)) {
+            continue;
+        }
+        let returns_to = call.returns_to.0;
+        // Windows never overlap: two that disagree would leave it to the reader's order which is true.
+        let ends = windows.iter().map(Block::end).filter(|end| *end <= at);
+        let low = ends.max().unwrap_or(0).max(returns_to.wrapping_sub(CALL_WINDOW));
+        let starts = windows.iter().map(|w| w.at).filter(|start| *start >= returns_to);
+        let high = starts.min().unwrap_or(u64::MAX).min(returns_to.wrapping_add(CALL_WINDOW));
+        let mut window = Block { at: low, bytes: vec![NOP; high.wrapping_sub(low) as usize] };
+        write(&mut window, at, &instruction, || "call".to_owned())?;
+        windows.push(window);
+    }
+    Ok(windows)
+}
+
+/// The bytes of a call, and where they start.
+fn call_instruction(call: &Call) -> Result<(u64, Vec<u8>), Error> {
+    let distance = call.target.0.wrapping_sub(call.returns_to.0) as i64;
+    let distance = i32::try_from(distance).map_err(|_| {
+        Error::Contradiction(format!(
+            "a call returning to {:?} reaches no {:?}",
+            call.returns_to, call.target
+        ))
+    })?;
+    let mut bytes = if call.import { vec![0xff, 0x15] } else { vec![0xe8] };
+    bytes.extend(distance.to_le_bytes());
+    Ok((call.returns_to.0.wrapping_sub(bytes.len() as u64), bytes))
+}
+
+/// Page-table entries at the addresses where the tables map themselves, each once.
+fn page_entries(machine: &Machine) -> Result<Vec<Block>, Error> {
+    let base = machine.pte_base.0;
+    let entry = |of: u64| base.wrapping_add(((of & 0xffff_ffff_ffff) >> 12) * 8);
+    let mut entries = BTreeMap::new();
+    for page in &machine.pages {
+        let pte = entry(page.of.0);
+        let pde = entry(pte);
+        let ppe = entry(pde);
+        for (at, value) in [entry(ppe), ppe, pde, pte].into_iter().zip(&page.entries) {
+            if entries.insert(at, value.0).is_some_and(|earlier| earlier != value.0) {
+                return Err(Error::Contradiction(format!("two values for the page-table entry at {at:#x}")));
+            }
+        }
+    }
+    Ok(entries.into_iter().map(|(at, v)| Block { at, bytes: v.to_le_bytes().to_vec() }).collect())
+}
+
+/// The memory of the machine in its build's layout, for a container that is not this crate's first.
+pub(crate) fn of(machine: &Machine) -> Result<(Image, &'static Layout), Error> {
+    let layout = layout::of(machine.build)?;
+    Ok((image(machine, layout)?, layout))
+}

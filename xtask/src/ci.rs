@@ -1,0 +1,127 @@
+//! The gate, and what is too slow for it.
+
+use anyhow::{Context, bail, ensure};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// Seconds a fuzz target gets in the gate.
+const FUZZ_SECONDS: u32 = 20;
+/// Seconds a fuzz target gets in the long run.
+const LONG_FUZZ_SECONDS: u32 = 300;
+
+/// One step: a name, and a command line for the shell.
+struct Step {
+    name: String,
+    line: String,
+    settings: Vec<(&'static str, &'static str)>,
+}
+
+fn step(name: &str, line: &str) -> Step {
+    Step { name: name.to_owned(), line: line.to_owned(), settings: Vec::new() }
+}
+
+/// Everything the gate checks; goes on after a failure, so that one run shows all of them.
+pub(crate) fn ci(root: &Path) -> anyhow::Result<()> {
+    let readme = readme_commands(root)?;
+    let mut steps = vec![
+        step("format", "cargo fmt --all --check"),
+        step("lint", "cargo clippy --workspace --all-targets --locked -- -D warnings"),
+        step("README: the main job, without network", &offline(&readme.main_job)),
+        step("README: the tests", &readme.tests),
+        Step {
+            name: "docs".to_owned(),
+            line: "cargo doc --workspace --no-deps --document-private-items --locked".to_owned(),
+            settings: vec![("RUSTDOCFLAGS", "-D warnings")],
+        },
+        step("licences, bans, sources", "cargo deny --offline --locked check licenses bans sources || cargo deny --locked check licenses bans sources"),
+    ];
+    steps.extend(fuzz_steps(root, FUZZ_SECONDS)?);
+    run(root, &steps)
+}
+
+/// What is too slow for the gate.
+pub(crate) fn long(root: &Path) -> anyhow::Result<()> {
+    let mut steps = vec![
+        step("damage, every byte", "STOPCODE_LONG=1 cargo test --release --locked -p stopcode --test damage -- --nocapture"),
+        step("benches", "cargo bench --locked --workspace"),
+    ];
+    steps.extend(fuzz_steps(root, LONG_FUZZ_SECONDS)?);
+    run(root, &steps)
+}
+
+/// Runs a command without network where the system allows it; the command itself asks for none.
+fn offline(line: &str) -> String {
+    format!("cargo fetch --locked && CARGO_NET_OFFLINE=true && export CARGO_NET_OFFLINE && {line}")
+}
+
+struct Readme {
+    main_job: String,
+    tests: String,
+}
+
+/// The first two lines that begin with `cargo` in fenced blocks of the README are its promise.
+fn readme_commands(root: &Path) -> anyhow::Result<Readme> {
+    let text = std::fs::read_to_string(root.join("README.md")).context("README.md")?;
+    let mut fenced = false;
+    let mut commands = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if fenced && line.starts_with("cargo ") {
+            commands.push(line.to_owned());
+        }
+    }
+    let mut commands = commands.into_iter();
+    match (commands.next(), commands.next()) {
+        (Some(main_job), Some(tests)) => Ok(Readme { main_job, tests }),
+        _ => bail!("README.md must show two cargo commands: the main job and the tests"),
+    }
+}
+
+/// One step a fuzz target. libFuzzer needs unstable flags, which the stable compiler takes with RUSTC_BOOTSTRAP.
+fn fuzz_steps(root: &Path, seconds: u32) -> anyhow::Result<Vec<Step>> {
+    let mut targets: Vec<String> = std::fs::read_dir(root.join("fuzz/fuzz_targets"))
+        .context("fuzz/fuzz_targets")?
+        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
+        .collect();
+    targets.sort();
+    ensure!(!targets.is_empty(), "no fuzz target");
+    Ok(targets
+        .iter()
+        .map(|target| Step {
+            name: format!("fuzz {target}, {seconds} s"),
+            line: format!(
+                "mkdir -p fuzz/corpus/{target} && cargo fuzz run {target} fuzz/corpus/{target} fuzz/seeds/{target} -- -max_total_time={seconds} -max_len=65536 -rss_limit_mb=2048 -timeout=10 -verbosity=0 -print_final_stats=1"
+            ),
+            settings: vec![("RUSTC_BOOTSTRAP", "1")],
+        })
+        .collect())
+}
+
+fn run(root: &Path, steps: &[Step]) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for step in steps {
+        say(&format!("==> {}\n    {}", step.name, step.line));
+        let started = Instant::now();
+        let status = Command::new("sh")
+            .args(["-c", &step.line])
+            .envs(step.settings.iter().copied())
+            .current_dir(root)
+            .status()
+            .with_context(|| format!("starting: {}", step.line))?;
+        let verdict = if status.success() { "ok" } else { "FAILED" };
+        say(&format!("<== {}: {verdict} after {:.0} s", step.name, started.elapsed().as_secs_f64()));
+        if !status.success() {
+            failed.push(step.name.as_str());
+        }
+    }
+    say(&format!("{} passed, {} failed", steps.len() - failed.len(), failed.len()));
+    ensure!(failed.is_empty(), "failed: {}", failed.join("; "));
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the log of a chore is its output")]
+fn say(text: &str) {
+    println!("{text}");
+}
