@@ -14,13 +14,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// Generates both packs from `shared` and writes them under `root`/crates/symbols/data.
-pub fn run(shared: &Path, root: &Path) -> Result<()> {
+pub(crate) fn run(shared: &Path, root: &Path) -> Result<()> {
     let facts: Value = serde_json::from_slice(&read(shared, "data/nt-offsets.json")?)?;
     let folder = root.join("crates/symbols/data");
     fs::create_dir_all(&folder)?;
-    for (name, text) in
-        [("layouts.tsv", layout_pack(shared, &facts)?), ("builds.tsv", build_pack(&facts)?)]
-    {
+    for (name, text) in [("layouts.tsv", layout_pack(shared, &facts)?), ("builds.tsv", build_pack(&facts)?)] {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -94,7 +92,8 @@ fn build_pack(facts: &Value) -> Result<String> {
     let mut names = BTreeSet::new();
     let mut rows = Vec::new();
     for (key, build) in builds {
-        let version = build.get("ntoskrnl_version").and_then(Value::as_str).context("build without version")?;
+        let version =
+            build.get("ntoskrnl_version").and_then(Value::as_str).context("build without version")?;
         let symbols = object(build, "symbols")?;
         names.extend(symbols.keys());
         rows.push((version_key(version), key.to_uppercase(), version, symbols));
@@ -125,9 +124,11 @@ fn layout_pack(shared: &Path, facts: &Value) -> Result<String> {
     let wanted = Wanted::of(&layouts);
     let vergilius = vergilius_layouts(shared, &wanted)?;
     check_vtypes_labels(&layouts, &vergilius)?;
-    layouts.extend(vergilius.into_iter().filter(|layout| {
-        layout.versions.iter().all(|version| VERGILIUS_USED.contains(&version.as_str()))
-    }));
+    layouts.extend(
+        vergilius.into_iter().filter(|layout| {
+            layout.versions.iter().all(|version| VERGILIUS_USED.contains(&version.as_str()))
+        }),
+    );
     layouts.push(types_26100(shared, &wanted)?);
     layouts.sort_by_key(|layout| layout.versions.first().map(|first| (version_key(first), layout.source)));
 
@@ -198,7 +199,8 @@ fn isf_layouts(facts: &Value) -> Result<Vec<Layout>> {
     let mut versions: BTreeMap<&str, BTreeSet<(Vec<u64>, &str)>> = BTreeMap::new();
     for build in object(facts, "builds")?.values() {
         let layout = build.get("layout").and_then(Value::as_str).context("build without layout")?;
-        let version = build.get("ntoskrnl_version").and_then(Value::as_str).context("build without version")?;
+        let version =
+            build.get("ntoskrnl_version").and_then(Value::as_str).context("build without version")?;
         versions.entry(layout).or_default().insert((version_key(version), version));
     }
     let mut layouts = Vec::new();

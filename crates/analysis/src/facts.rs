@@ -3,7 +3,7 @@
 use crate::verdict::{Suspect, SuspectKind};
 use crate::witness::{Witness, WitnessKind};
 use std::cell::OnceCell;
-use stopcode_base::{Arch, FileTime, VirtAddr, X64Registers};
+use stopcode_base::{VirtAddr, X64Registers};
 use stopcode_image::{Instruction, KnownRegisters, decode_x64};
 use stopcode_kernel::{Context, Exception, Frame, Module, Place, Stack, StackKind};
 use stopcode_knowledge as knowledge;
@@ -149,22 +149,14 @@ impl<'w> Facts<'w> {
             Some(known) => match known.product.as_str() {
                 "" => format!("{image} ({})", known.vendor),
                 product if product.contains(known.vendor.as_str()) => format!("{image} ({product})"),
-                product => format!("{image} ({} {product})", known.vendor),
+                product => format!("{image} ({product}, {})", known.vendor),
             },
             None => image.to_owned(),
         };
         Suspect { kind: SuspectKind::Driver, module: Some(image.to_owned()), name }
     }
 
-    /// Architecture.
-    pub(crate) fn arch(&self) -> Option<Arch> {
-        self.witness.system().arch
-    }
 
-    /// When it crashed.
-    pub(crate) fn crash_time(&self) -> Option<FileTime> {
-        self.witness.system().crash_time.get()
-    }
 
     /// `nt!KiPageFault+0x35`, `amdppm+0x334c`, or the bare address.
     pub(crate) fn label(&self, address: VirtAddr) -> String {
@@ -176,10 +168,6 @@ impl<'w> Facts<'w> {
         self.witness.place(address)
     }
 
-    /// A loaded module whose image name satisfies `wanted`.
-    pub(crate) fn find_module(&self, wanted: impl Fn(&str) -> bool) -> Option<&'w Module> {
-        self.witness.modules().iter().find(|module| wanted(&module.image))
-    }
 }
 
 /// How near an image stands to Windows, by its name alone.

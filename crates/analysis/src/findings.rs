@@ -26,13 +26,19 @@ impl Cause {
 
 /// An item of evidence under construction: text, basis and weight are needed, command and address come by chaining.
 pub(crate) fn evidence(basis: Basis, weight: f64, text: impl Into<String>) -> Evidence {
-    Evidence { text: text.into(), command: None, address: None, weight, basis }
+    Evidence { text: text.into(), command: None, address: None, weight, basis, flipped_bit: None }
 }
 
 impl Evidence {
     /// The debugger command that shows it.
     pub(crate) fn shown_by(mut self, command: impl Into<String>) -> Self {
         self.command = Some(command.into());
+        self
+    }
+
+    /// It shows one flipped bit.
+    pub(crate) fn with_bit(mut self, bit: u32) -> Self {
+        self.flipped_bit = u8::try_from(bit).ok();
         self
     }
 
@@ -52,9 +58,16 @@ struct Account {
 
 impl Account {
     fn score(&self) -> f64 {
-        let sum = |items: &[Evidence]| items.iter().map(|e| e.weight).sum::<f64>();
-        weights::prior(self.cause.class) + sum(&self.supports) - sum(&self.contradicts)
+        weights::prior(self.cause.class) + together(&self.supports) - together(&self.contradicts)
     }
+}
+
+/// What several items weigh together. Facts of one crash are seldom independent: each further one, taken by weight,
+/// counts for less.
+fn together(items: &[Evidence]) -> f64 {
+    let mut weights: Vec<f64> = items.iter().map(|item| item.weight).collect();
+    weights.sort_by(|a, b| b.total_cmp(a));
+    weights.iter().zip(0..).map(|(weight, rank)| weight * weights::FURTHER.powi(rank)).sum()
 }
 
 /// What the rules found.

@@ -18,7 +18,9 @@ mod witness;
 
 pub use machine::MachineWitness;
 pub use series::{SeriesMember, SeriesVerdict, judge_series};
-pub use verdict::{Basis, Bucket, Class, Evidence, Hypothesis, NextStep, Suspect, SuspectKind, Verdict};
+pub use verdict::{
+    Basis, Bucket, Class, Evidence, Hypothesis, NextStep, Suspect, SuspectKind, Verdict, confidence_words,
+};
 pub use witness::{Remark, Topic, Witness, WitnessKind};
 
 /// Judges one crash.

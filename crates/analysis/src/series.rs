@@ -38,6 +38,7 @@ pub fn judge_series(members: &[SeriesMember<'_>]) -> SeriesVerdict {
     let mut findings = Findings::default();
     carry_over(members, &mut findings);
     random_codes(members, &mut findings);
+    flipped_bits(members, &mut findings);
     let (hypotheses, _) = findings.weigh();
     SeriesVerdict {
         summary: format!("{} {}", counted(members), summary::cause(&hypotheses)),
@@ -107,6 +108,26 @@ fn random_codes(members: &[SeriesMember<'_>], findings: &mut Findings) {
         let text = format!("{} dumps with one stop code ({list}): it repeats, as software or one failing part does", members.len());
         findings.contradicts_all(|cause| cause.class == Class::MemoryHardware, &evidence(Basis::Series, weights::MODERATE, text));
     }
+}
+
+/// Flipped bits in several dumps; the same bit again is a line or cell of one module.
+fn flipped_bits(members: &[SeriesMember<'_>], findings: &mut Findings) {
+    let bits: Vec<u8> = members
+        .iter()
+        .filter_map(|m| m.verdict.hypotheses.iter().flat_map(|h| &h.supports).find_map(|evidence| evidence.flipped_bit))
+        .collect();
+    if bits.is_empty() {
+        return;
+    }
+    let again = bits.iter().filter(|bit| bits.iter().filter(|other| other == bit).count() > 1).count();
+    let list = bits.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    let text = if again > 1 {
+        format!("{} of {} dumps show a single flipped bit, {again} of them the same one (bits {list}): one bit of the memory that fails again", bits.len(), members.len())
+    } else {
+        format!("{} of {} dumps show a single flipped bit (bits {list})", bits.len(), members.len())
+    };
+    let weight = if again > 1 { weights::STRONG } else { weights::MODERATE };
+    findings.supports(&rules::memory(), evidence(Basis::Series, weight, text));
 }
 
 fn names_one_driver(cause: &Cause) -> bool {

@@ -1,7 +1,7 @@
 //! Two or three sentences: what happened, what it most likely was, how sure.
 
 use crate::facts::Facts;
-use crate::verdict::{Class, Hypothesis};
+use crate::verdict::{Class, Hypothesis, confidence_words};
 
 pub(crate) fn summary(facts: &Facts<'_>, hypotheses: &[Hypothesis]) -> String {
     let mut text = what_happened(facts);
@@ -37,7 +37,7 @@ const fn is_about_code(base: u32) -> bool {
 /// The lead and its runner-up.
 pub(crate) fn cause(hypotheses: &[Hypothesis]) -> String {
     let Some(lead) = hypotheses.first() else { return String::new() };
-    let percent = |h: &Hypothesis| format!("{:.0} %", h.confidence * 100.0);
+    let percent = |h: &Hypothesis| format!("{:.0}%", h.confidence * 100.0);
     let who = |h: &Hypothesis| match &h.suspect {
         Some(suspect) => format!("{} ({})", h.class.words(), suspect.name),
         None => h.class.words().to_owned(),
@@ -46,20 +46,14 @@ pub(crate) fn cause(hypotheses: &[Hypothesis]) -> String {
     if lead.class == Class::Unknown {
         return match runner_up(1) {
             Some(next) => format!(
-                "The dump does not tell the cause; the best of the possible ones is {} at {}.",
+                "What is known does not tell the cause; the best of the possible ones is {} at {}.",
                 who(next),
                 percent(next)
             ),
             None => "What is known does not tell the cause.".to_owned(),
         };
     }
-    let word = match lead.confidence {
-        c if c >= 0.9 => "Almost certainly",
-        c if c >= 0.7 => "Very likely",
-        c if c >= 0.5 => "Likely",
-        _ => "Possibly",
-    };
-    let mut text = format!("{word} {} ({}).", who(lead), percent(lead));
+    let mut text = format!("The leading cause is {} ({}, {}).", who(lead), confidence_words(lead.confidence), percent(lead));
     if let Some(next) = runner_up(1).filter(|next| next.confidence >= 0.1) {
         text.push_str(&format!(" Next comes {} at {}.", who(next), percent(next)));
     }

@@ -103,7 +103,7 @@ impl Class {
             Self::AntivirusOrFilterDriver => "an antivirus or filter driver",
             Self::KernelStackOverflow => "a kernel stack that ran out",
             Self::MemoryHardware => "failing memory",
-            Self::ProcessorHardware => "the processor, its voltage or clock",
+            Self::ProcessorHardware => "the processor",
             Self::StorageHardware => "a failing disk, cable or controller",
             Self::OverheatingOrPower => "heat or power supply",
             Self::FirmwareBios => "firmware",
@@ -203,6 +203,20 @@ pub struct Evidence {
     pub weight: f64,
     /// What it rests on.
     pub basis: Basis,
+    /// The one bit that was found flipped: a series in which the same bit returns is telling.
+    pub flipped_bit: Option<u8>,
+}
+
+/// How sure a confidence is, in words; the same scale wherever a report speaks of one (see STYLE.md).
+pub fn confidence_words(confidence: f64) -> &'static str {
+    match confidence {
+        c if c >= 0.9 => "almost certain",
+        c if c >= 0.7 => "likely",
+        c if c >= 0.5 => "more likely than not",
+        c if c >= 0.3 => "plausible",
+        c if c >= 0.05 => "possible",
+        _ => "unlikely",
+    }
 }
 
 /// A possible cause.

@@ -2,16 +2,19 @@
 //!
 //! Weights are log-odds (natural logarithm) that an observation adds to a hypothesis. They are set by hand for now,
 //! from how much rarer an observation is where the hypothesis is false, and are to be fitted on cases whose cause is
-//! known; until then a lead stays below [`SURE`] unless something decides.
+//! known; until then no sum of merely suggestive items makes a hypothesis sure.
 
 use crate::verdict::Class;
 
 /// Log-odds of "none of the causes considered".
-pub(crate) const UNKNOWN: f64 = 1.0;
+pub(crate) const UNKNOWN: f64 = 0.6;
 /// Hypotheses below this are left out.
 pub(crate) const NOT_WORTH_SAYING: f64 = 0.02;
 /// At most this many hypotheses besides "unknown".
 pub(crate) const MOST_HYPOTHESES: usize = 7;
+
+/// What each further item of evidence for one cause counts, as a part of the one before.
+pub(crate) const FURTHER: f64 = 0.7;
 
 /// An observation that settles the matter (Driver Verifier's own accusation, a proof from limits and page tables).
 pub(crate) const DECISIVE: f64 = 3.5;

@@ -127,11 +127,11 @@ fn archive(path: &Path, inputs: &mut Vec<Input>) {
     let mut total = 0u64;
     for index in 0..archive.len().min(MOST_INPUTS.saturating_sub(inputs.len())) {
         let Ok(member) = archive.by_index_raw(index) else { continue };
-        let inner = PathBuf::from(member.name());
-        if member.is_dir() || !is_wanted(&inner) {
+        let inner = member.name().map_or_else(|_| format!("member {index}"), |name| name.into_owned());
+        if member.is_dir() || !is_wanted(Path::new(&inner)) {
             continue;
         }
-        let name = format!("{shown}!{}", stopcode_base::visible(member.name()));
+        let name = format!("{shown}!{}", stopcode_base::visible(&inner));
         let size = member.size();
         total = total.saturating_add(size);
         let content = if size > MOST_BYTES || total > MOST_ARCHIVE_BYTES {

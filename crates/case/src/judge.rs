@@ -62,12 +62,26 @@ fn of_dump(name: &str, dump: Dump, symbols: &SymbolSource) -> Judged {
     let machine = Machine::new(dump, symbols);
     let witness = MachineWitness::new(&machine);
     let verdict = weigh(&witness);
+    let problems: Vec<Problem> = machine.problems().iter().cloned().chain(symbol_problems(&machine, symbols)).collect();
     Judged {
-        report: describe::dump_report(input, &witness, &verdict, machine.problems()),
+        report: describe::dump_report(input, &witness, &verdict, &problems),
         identity: Some(Identity::of(&witness)),
         time: machine.system().crash_time.get(),
         verdict: Some(verdict),
     }
+}
+
+/// What was wrong with the symbols that were given, and whether they helped.
+fn symbol_problems(machine: &Machine, symbols: &SymbolSource) -> Vec<Problem> {
+    let mut problems = symbols.problems().to_vec();
+    let files = symbols.candidates().len();
+    if files > 0 && machine.build().names.is_none() {
+        let text = format!("none of the {files} symbol files is exactly this kernel's; {}", machine.build().fingerprint);
+        problems.push(
+            Problem::new(Severity::Note, "symbols", text).with_hint("names are given from exactly matching symbols only"),
+        );
+    }
+    problems
 }
 
 fn texts(name: &str, bytes: &[u8]) -> Vec<Judged> {

@@ -64,9 +64,6 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let options = Options { symbols: arguments.symbols.clone(), progress: Some(&|step| progress.show(&step)) };
     let report = stopcode_case::analyze(&arguments.paths, &options);
     progress.clear();
-    for problem in stopcode_case::symbol_problems(&options) {
-        say(&format!("warning: {problem}"));
-    }
     if let Err(error) = print(arguments, &report) {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return ExitCode::SUCCESS; // the reader had enough

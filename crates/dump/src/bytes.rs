@@ -52,6 +52,11 @@ pub(crate) fn is_filler64(value: u64) -> bool {
     value == FILLER64
 }
 
+/// True if every byte is zero; by chunks, which the compiler turns into wide instructions.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(256).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
 /// UTF-16 text, made fit to show; `bytes` may end in half a unit, which is dropped.
 pub(crate) fn utf16(bytes: &[u8]) -> String {
     let units = bytes.chunks_exact(2).filter_map(|pair| u16_at(pair, 0));

@@ -1,5 +1,6 @@
 //! Opening a file, and the dump as a whole.
 
+use crate::bytes::is_zero;
 use crate::error::{Lookalike, OpenError};
 use crate::header::{Attributes, Header};
 use crate::kdbg::Kdbg;
@@ -233,10 +234,6 @@ fn signature(head: &[u8]) -> Option<Bits> {
 
 fn is_read_whole(head: &[u8], bits: Bits) -> bool {
     bits == Bits::B64 && Kind::of(head, bits) == Kind::Triage
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// The error for a file that starts with `head`, which is neither a dump nor zeros.

@@ -9,7 +9,7 @@ mod hardware;
 pub use content::{Content, PnpActivity, RegistryData, RegistryValue, TriageDataGroup};
 pub use hardware::{CpuidRecord, CpuidSource, MemoryDevice, ProcessorKey, Smbios};
 
-use crate::bytes::{Part, u32_at};
+use crate::bytes::{Part, is_zero, u32_at};
 use std::fmt;
 use std::sync::Arc;
 use stopcode_base::{Problem, Severity};
@@ -129,8 +129,8 @@ pub(crate) fn parse(file: &Arc<Vec<u8>>, start: usize, problems: &mut Vec<Proble
         return blobs;
     }
     let header = file.get(start..).unwrap_or_default();
-    let size =
-        u32_at(header, 8).map(|size| size as usize).filter(|size| (FILE_HEADER..0x1000).contains(size));
+    let size = u32_at(header, 8).map(|size| size as usize);
+    let size = size.filter(|size| (FILE_HEADER..0x1000).contains(size) && header.len() >= *size);
     let mut end = start;
     if let (true, Some(size)) = (header.starts_with(b"DumpBlob"), size) {
         end = start + size;
@@ -166,7 +166,16 @@ fn blob_at(file: &Arc<Vec<u8>>, at: usize, problems: &mut Vec<Problem>) -> Optio
 /// Bytes after the last blob belong to no one; if they are not zeros, the owner should know before sharing the file.
 fn check_tail(file: &[u8], end: usize, problems: &mut Vec<Problem>) {
     let tail = file.get(end..).unwrap_or_default();
-    if tail.iter().all(|byte| *byte == 0) {
+    if is_zero(tail) {
+        return;
+    }
+    let place = format!("secondary data, offset {end:#x}");
+    if tail.len() < BLOB_HEADER && starts_chain_or_blob(tail) {
+        problems.push(Problem::new(
+            Severity::Warning,
+            place,
+            "the file ends inside a header: what followed is lost",
+        ));
         return;
     }
     let what =
@@ -175,6 +184,12 @@ fn check_tail(file: &[u8], end: usize, problems: &mut Vec<Problem>) {
     problems.push(problem.with_hint(
         "They may be anything that was once on this disk: consider that before sharing the file.",
     ));
+}
+
+/// True if `bytes`, shorter than a header, are the start of one.
+fn starts_chain_or_blob(bytes: &[u8]) -> bool {
+    let size = (BLOB_HEADER as u32).to_le_bytes();
+    [&b"DumpBlob"[..], &size].iter().any(|start| bytes.starts_with(start) || start.starts_with(bytes))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ const HEADER_END: usize = 0x2080;
 /// Bytes of an entry of the table of data blocks.
 const BLOCK_SIZE: usize = 16;
 /// More blocks than this are not believed: real dumps have up to some thousands.
-const MOST_BLOCKS: usize = 1 << 20;
+const MOST_BLOCKS: usize = 1 << 17;
 /// Largest copy of a structure that is looked for where the debugger data block does not tell its size.
 const LARGEST_STRUCTURE: usize = 0x2_0000;
 /// Dispatcher object types at the start of an ETHREAD and an EPROCESS.
@@ -207,8 +207,17 @@ fn unloaded_table(locator: &mut Locator<'_, '_>) -> Range<usize> {
 
 /// The table of data blocks.
 fn block_table(locator: &mut Locator<'_, '_>) -> Range<usize> {
-    let table = locator.table("table of data blocks", 0x2078, locator.word(0x207c), BLOCK_SIZE);
-    table.start..table.end.min(table.start.saturating_add(MOST_BLOCKS * BLOCK_SIZE))
+    let count = locator.word(0x207c);
+    let table = locator.table("table of data blocks", 0x2078, count, BLOCK_SIZE);
+    let end = table.end.min(table.start.saturating_add(MOST_BLOCKS * BLOCK_SIZE));
+    if end < table.end {
+        locator.report(
+            "table of data blocks",
+            0x2078,
+            format!("{count} blocks: only {MOST_BLOCKS} are read"),
+        );
+    }
+    table.start..end
 }
 
 fn block(entry: &[u8]) -> Option<Block> {
@@ -251,32 +260,26 @@ fn dump_end(file: &[u8], problems: &mut Vec<Problem>) -> Option<usize> {
     let marked = |at: &usize| file.get(*at..).is_some_and(|rest| rest.starts_with(b"TRGD"));
     let found = [Some(mark), stated.checked_sub(4)].into_iter().flatten().find(marked);
     let place = "end of the dump";
-    match found.map(|at| at + 4) {
-        Some(end) => {
-            if end != stated || end != mark.saturating_add(4) {
-                let what = format!(
-                    "SizeOfDump is {stated:#x} and ValidOffset {mark:#x}; the end mark is at {:#x}",
-                    end - 4
-                );
-                problems.push(Problem::new(Severity::Warning, place, what));
-            }
-            Some(end)
-        }
-        None => {
-            let what = if mark >= file.len() {
-                format!("the file has {:#x} bytes, the dump in it was to have {stated:#x}", file.len())
-            } else {
-                format!(
-                    "the end mark TRGD is not at {mark:#x}: the dump was not written to its end, or changed later"
-                )
-            };
-            let problem = Problem::new(Severity::Warning, place, what);
-            problems.push(
-                problem.with_hint("If this is a copy, copy the original again; else use another dump."),
-            );
-            None
-        }
+    let Some(found) = found else {
+        let what = if mark >= file.len() {
+            format!("the file has {:#x} bytes, the dump in it was to have {stated:#x}", file.len())
+        } else {
+            format!(
+                "the end mark TRGD is not at {mark:#x}: the dump was not written to its end, or changed later"
+            )
+        };
+        let problem = Problem::new(Severity::Warning, place, what);
+        problems
+            .push(problem.with_hint("If this is a copy, copy the original again; else use another dump."));
+        return None;
+    };
+    let end = found + 4;
+    if end != stated || found != mark {
+        let what =
+            format!("SizeOfDump is {stated:#x} and ValidOffset {mark:#x}; the end mark is at {found:#x}");
+        problems.push(Problem::new(Severity::Warning, place, what));
     }
+    Some(end)
 }
 
 /// Finds where the saved structures lay in memory: the file does not say.

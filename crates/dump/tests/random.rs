@@ -1,5 +1,7 @@
 //! Random and mutated files: nothing panics, and nothing grows beyond the file.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // Helpers of tests are tests.
+
 mod common;
 
 use common::{Plan, exercise, header, put32};

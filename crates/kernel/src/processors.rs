@@ -14,12 +14,18 @@ pub(crate) fn processors(machine: &Machine) -> Vec<Processor> {
     let count = header.number_processors.min(MOST_PROCESSORS);
     let block = machine.dump.kdbg().and_then(|kdbg| kdbg.get("KiProcessorBlock")).filter(|block| *block != 0);
     let crashed = machine.thread().address.get();
-    (0..count)
+    let all: Vec<Processor> = (0..count)
         .filter_map(|index| {
             let prcb = VirtAddr(memory.read_u64(VirtAddr(block?).plus(8 * u64::from(index))).ok()?);
             prcb.is_kernel().then(|| processor(machine, prcb, index, crashed))
         })
-        .collect()
+        .collect();
+    if !all.is_empty() {
+        return all;
+    }
+    // Some minidumps hold the PRCB of the crashing processor and no list of them.
+    let own = machine.dump.triage().and_then(|triage| triage.prcb_address);
+    own.map(|prcb| processor(machine, prcb, 0, crashed)).into_iter().collect()
 }
 
 fn processor(machine: &Machine, prcb: VirtAddr, index: u32, crashed: Option<VirtAddr>) -> Processor {
@@ -34,7 +40,7 @@ fn processor(machine: &Machine, prcb: VirtAddr, index: u32, crashed: Option<Virt
     let idle_thread = pointer(machine.kdbg_offset("OffsetPrcbIdleThread").or(Some(0x18)));
     let frozen = machine.field("_KPRCB", "IpiFrozen").and_then(|offset| memory.read_u32(at(offset)).ok());
     Processor {
-        number: if number == index { number } else { index },
+        number: if number < MOST_PROCESSORS { number } else { index },
         prcb: Some(prcb),
         thread,
         idle_thread,

@@ -89,7 +89,8 @@ pub struct Best {
 /// The outcome of a vote.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Identification {
-    /// This kernel and no other.
+    /// This kernel and no other that is known. Without `version` a doubt remains: kernels exist that differ in code
+    /// alone, and then only the few pointers into code tell them apart.
     Exact {
         /// The kernel.
         build: &'static KernelBuild,

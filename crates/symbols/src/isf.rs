@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
@@ -31,7 +31,7 @@ pub struct Isf {
 pub enum IsfError {
     /// The XZ container is broken before the first symbol.
     #[error("not a readable .xz file: {0}")]
-    Xz(std::io::Error),
+    Xz(io::Error),
     /// It unpacks to more than is taken.
     #[error("more than {0} MiB when unpacked")]
     TooLarge(u64),
@@ -67,16 +67,44 @@ impl Isf {
 /// Unpacks an .xz file to at most `limit` bytes. If it breaks off after some bytes, those are given with the reason.
 ///
 /// # Errors
-/// If not one byte can be unpacked, or there are more than `limit`.
-pub fn unpack_xz(packed: impl Read, limit: u64) -> Result<(Vec<u8>, Option<std::io::Error>), IsfError> {
+/// If not one byte can be unpacked, there are more than `limit`, or the file asks for more working memory than any
+/// preset of xz does.
+pub fn unpack_xz(packed: &[u8], limit: u64) -> Result<(Vec<u8>, Option<io::Error>), IsfError> {
+    if first_dictionary(packed).is_some_and(|property| property > LARGEST_DICTIONARY) {
+        return Err(IsfError::Xz(io::Error::other("it asks for a dictionary of more than 64 MiB")));
+    }
     let mut bytes = Vec::new();
-    let mut reader = lzma_rust2::XzReader::new(packed, true).take(limit.saturating_add(1));
+    let mut reader = lzma_rust2::XzReader::new(packed, false).take(limit.saturating_add(1));
     let broken = reader.read_to_end(&mut bytes).err();
     match broken {
         Some(error) if bytes.is_empty() => Err(IsfError::Xz(error)),
         _ if bytes.len() as u64 > limit => Err(IsfError::TooLarge(limit >> 20)),
         broken => Ok((bytes, broken)),
     }
+}
+
+/// Dictionary sizes are written as a half-logarithmic code; this one is 64 MiB, what `xz -9` uses.
+const LARGEST_DICTIONARY: u8 = 28;
+
+/// The code of the dictionary size in the first block's header, which the decoder would allocate as it stands.
+/// (Layout: the .xz file format, 3.1: stream header of 12 bytes; block header with size, flags, two optional sizes,
+/// then filters of number, property size and properties; LZMA2 is number 0x21.)
+fn first_dictionary(packed: &[u8]) -> Option<u8> {
+    let mut header = packed.get(13..)?.iter().copied();
+    let flags = header.next()?;
+    for optional in [0x40, 0x80] {
+        if flags & optional != 0 {
+            header.by_ref().find(|byte| byte & 0x80 == 0)?;
+        }
+    }
+    for _ in 0..=flags & 3 {
+        let (filter, length) = (header.next()?, header.next()?);
+        if filter == 0x21 {
+            return header.next();
+        }
+        header.by_ref().take(usize::from(length)).for_each(drop);
+    }
+    None
 }
 
 /// What is gathered while the JSON is read, so that it survives the JSON breaking off.
@@ -280,9 +308,47 @@ mod tests {
         assert!(Isf::parse(format!("{{\"x\": {deep}").as_bytes()).is_err());
     }
 
+    /// Whatever single byte is wrong, the file is read or refused.
+    #[test]
+    fn a_wrong_byte_anywhere_does_no_harm() {
+        let mut json = SMALL.as_bytes().to_vec();
+        for at in 0..json.len() {
+            let right = json[at];
+            for wrong in [0, b'"', b'{', b'}', b'[', b':', b'9', b'-', b'\\', 0xff] {
+                json[at] = wrong;
+                if let Ok(isf) = Isf::parse(&json) {
+                    assert!(!isf.symbols.is_empty() && isf.symbols.lookup(u32::MAX).is_some());
+                }
+            }
+            json[at] = right;
+        }
+    }
+
     #[test]
     fn unpacking_is_bounded() {
-        assert!(matches!(unpack_xz(&b"not xz"[..], 100), Err(IsfError::Xz(_))));
-        assert!(matches!(unpack_xz(&b""[..], 100), Err(IsfError::Xz(_)) | Ok(_)));
+        assert!(matches!(unpack_xz(b"not xz", 100), Err(IsfError::Xz(_))));
+        assert!(matches!(unpack_xz(b"", 100), Err(IsfError::Xz(_))));
+        let mut packed = XZ.to_vec();
+        let (json, broken) = unpack_xz(&packed, 100).unwrap();
+        assert!(broken.is_none() && json == b"{\"symbols\": {\"A\": {\"address\": 1}}}\n");
+        assert!(matches!(unpack_xz(&packed, 10), Err(IsfError::TooLarge(_))));
+        assert_eq!(first_dictionary(&packed), Some(22));
+        for cut in 1..packed.len() {
+            let whole = matches!(unpack_xz(&packed[..cut], 100), Ok((_, None)));
+            assert!(!whole, "cut at {cut} of {}", packed.len());
+        }
+        // A dictionary of 4 GiB.
+        packed[16] = 40;
+        assert!(unpack_xz(&packed, 100).unwrap_err().to_string().contains("64 MiB"));
     }
+
+    /// `{"symbols": {"A": {"address": 1}}}` by `xz -6`.
+    const XZ: &[u8] = &[
+        0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x0, 0x0, 0x4, 0xe6, 0xd6, 0xb4, 0x46, 0x2, 0x0, 0x21, 0x1, 0x16, 0x0,
+        0x0, 0x0, 0x74, 0x2f, 0xe5, 0xa3, 0x1, 0x0, 0x22, 0x7b, 0x22, 0x73, 0x79, 0x6d, 0x62, 0x6f, 0x6c,
+        0x73, 0x22, 0x3a, 0x20, 0x7b, 0x22, 0x41, 0x22, 0x3a, 0x20, 0x7b, 0x22, 0x61, 0x64, 0x64, 0x72, 0x65,
+        0x73, 0x73, 0x22, 0x3a, 0x20, 0x31, 0x7d, 0x7d, 0x7d, 0xa, 0x0, 0x0, 0xd9, 0x5e, 0x22, 0x7f, 0xd1,
+        0xd4, 0xdb, 0xbc, 0x0, 0x1, 0x3b, 0x23, 0x61, 0x2b, 0x53, 0xbe, 0x1f, 0xb6, 0xf3, 0x7d, 0x1, 0x0,
+        0x0, 0x0, 0x0, 0x4, 0x59, 0x5a,
+    ];
 }

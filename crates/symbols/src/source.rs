@@ -217,7 +217,7 @@ fn load(path: &Path) -> Result<Isf, SourceError> {
     if !bytes.starts_with(b"\xfd7zXZ\0") {
         return Isf::parse(&bytes).map_err(wrong);
     }
-    let (json, broken) = unpack_xz(bytes.as_slice(), SymbolSource::MAX_UNPACKED).map_err(wrong)?;
+    let (json, broken) = unpack_xz(&bytes, SymbolSource::MAX_UNPACKED).map_err(wrong)?;
     let mut isf = Isf::parse(&json).map_err(wrong)?;
     if let Some(error) = broken {
         isf.damage.get_or_insert_with(|| format!("the .xz file is damaged: {error}"));

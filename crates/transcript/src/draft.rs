@@ -5,7 +5,7 @@ use crate::site::Site;
 use std::collections::{BTreeMap, BTreeSet};
 use stopcode_analysis::{Remark, Topic};
 use stopcode_base::{Arch, FileTime, VirtAddr};
-use stopcode_kernel::{Pte, StopCode, UnloadedModule};
+use stopcode_kernel::{Hypervisor, Pte, StopCode, UnloadedModule};
 
 /// A value and the line it was read from, in words.
 pub(crate) type Said<T> = Option<(T, &'static str)>;
@@ -64,6 +64,8 @@ pub(crate) enum Origin {
     Trap(Option<u64>),
     /// `.cxr`, or `CONTEXT`.
     Context(Option<u64>),
+    /// `.frame`: some caller on the stack.
+    Frame,
 }
 
 /// Registers as printed, by name.
@@ -139,6 +141,8 @@ pub(crate) struct Draft {
     pub(crate) wide: bool,
     pub(crate) narrow: bool,
     pub(crate) product: Option<String>,
+    /// The banner says that this is a server.
+    pub(crate) server: bool,
     pub(crate) build: Option<u32>,
     pub(crate) os_version: Said<String>,
     pub(crate) processor_count: Option<u32>,
@@ -146,7 +150,7 @@ pub(crate) struct Draft {
     pub(crate) crash_time: Said<FileTime>,
     pub(crate) processor_name: Option<String>,
     pub(crate) machine_parts: BTreeMap<&'static str, String>,
-    pub(crate) hypervisor: Said<bool>,
+    pub(crate) hypervisor: Said<Hypervisor>,
     pub(crate) exception_code: Option<u32>,
     pub(crate) exception_address: Option<u64>,
     pub(crate) exception_parameters: BTreeMap<u32, u64>,
@@ -165,7 +169,10 @@ pub(crate) struct Draft {
     pub(crate) module_index: BTreeMap<String, usize>,
     pub(crate) unloaded: Vec<UnloadedModule>,
     pub(crate) processors: BTreeMap<u32, RawProcessor>,
+    /// Processor of the first prompt.
     pub(crate) first_prompt: Option<u32>,
+    /// Processor of the prompt at which `!analyze` was asked.
+    pub(crate) analyzed_on: Option<u32>,
     pub(crate) code: BTreeMap<u64, Vec<u8>>,
     pub(crate) sites: BTreeMap<u64, Site>,
     pub(crate) ptes: Vec<(u64, Vec<Pte>)>,
@@ -253,10 +260,11 @@ impl Draft {
         }
         fill!(arch, product, build, os_version, processor_count, uptime, crash_time, processor_name, hypervisor);
         fill!(exception_code, exception_address, fault_address, faulting_site, current_irql, process, process_id);
-        fill!(thread, stack_base, stack_limit, verifier, first_prompt);
+        fill!(thread, stack_base, stack_limit, verifier, first_prompt, analyzed_on);
         fill!(blamed_image, blamed_module, blamed_stamp, blamed_version);
         join!(exception_parameters, machine_parts, processors, code, sites, image_names);
         self.exports_only.extend(later.exports_only);
+        self.server |= later.server;
         self.wide |= later.wide;
         self.narrow |= later.narrow;
         self.stacks.extend(later.stacks);

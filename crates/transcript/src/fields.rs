@@ -128,9 +128,9 @@ fn system_field(reader: &mut Reader<'_>, name: &str, value: &str, first: &str) {
             let source = if name == "OS_VERSION" { "OS_VERSION" } else { "BUILD_VERSION_STRING" };
             let build = first.split('.').nth(2).and_then(|build| build.parse().ok());
             draft.build = draft.build.or(build);
-            // OS_VERSION ends with the revision of the branch (.1), not of the installed update.
-            let exact = first.split('.').nth(3).is_some_and(|revision| revision != "1");
-            if exact || name != "OS_VERSION" {
+            // OS_VERSION is the version of the branch. From Windows 10 on updates do not change it: machines of
+            // different updates print the same 10.0.22621.2506.
+            if name != "OS_VERSION" || build.is_some_and(|build: u32| build < 10_000) {
                 draft.os_version.get_or_insert((first.to_owned(), source));
             }
         }

@@ -18,6 +18,8 @@ pub(crate) struct RawFrame {
     pub(crate) number: Option<u64>,
     pub(crate) stack_pointer: Option<u64>,
     pub(crate) return_address: Option<u64>,
+    /// The frame's own instruction, in lists that print it.
+    pub(crate) instruction: Option<u64>,
     /// Arguments or the first stack slots, as far as printed.
     pub(crate) arguments: Vec<u64>,
     pub(crate) site: Site,
@@ -173,7 +175,17 @@ impl Columns {
         };
         let arguments = self.before.iter().skip(used).chain(&self.behind).map(|column| column.value).collect();
         let trap_frame = note.split_once("(TrapFrame @ ").and_then(|(_, rest)| number(rest.split(')').next()?));
-        RawFrame { number: self.number, stack_pointer, return_address, arguments, site, inline: self.inline, trap_frame, wide }
+        RawFrame {
+            number: self.number,
+            stack_pointer,
+            return_address,
+            instruction: None,
+            arguments,
+            site,
+            inline: self.inline,
+            trap_frame,
+            wide,
+        }
     }
 }
 

@@ -12,9 +12,9 @@ impl Lines {
     /// Cleans `text`. Work and memory are proportional to its length; what lies past 4 GiB is not read.
     pub(crate) fn new(text: &str) -> Self {
         let mut lines = Self { text: String::with_capacity(text.len()), starts: Vec::new() };
-        let is_break = |c| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+        let is_break = |c| matches!(c, '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}');
         let mut line = String::new();
-        for raw in text.split(is_break) {
+        for raw in text.split('\n').flat_map(|line| line.trim_end_matches('\r').split(is_break)) {
             line.clear();
             unescape(raw, &mut line);
             for part in line.split('\n') {
@@ -24,7 +24,7 @@ impl Lines {
         lines
     }
 
-    /// Adds a line, unless it is blank and follows a blank one (`\r\n` gives a blank one after each line, too).
+    /// Adds a line, unless it is blank and follows a blank one.
     fn push(&mut self, line: &str) {
         let Ok(start) = u32::try_from(self.text.len()) else { return };
         let from = self.text.len();
@@ -217,7 +217,7 @@ mod tests {
     fn quotes_entities_and_tags() {
         assert_eq!(all("> > 4: kd&gt; k\r\n>Arg1:&nbsp; 8\n\n\n\nx"), ["4: kd> k", "Arg1:  8", "", "x"]);
         assert_eq!(all("&amp;nbsp;a &amp;gt; b &amp; c &unknown; `string&#39;"), [" a > b & c &unknown; `string'"]);
-        assert_eq!(all("<p>a<br/>b</p>"), ["a", "b"].map(String::from).to_vec());
+        assert_eq!(all("<p>a<br/>b</p>"), ["a", "b", ""]);
         assert_eq!(all("[code]k[/code] [Frozen] <Unloaded_x.sys> Foo<b> [color=#f00]r[/color]"), [
             "k [Frozen] <Unloaded_x.sys> Foo<b> r"
         ]);

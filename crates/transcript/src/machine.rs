@@ -6,7 +6,7 @@ use crate::reader::{Mode, Reader};
 use crate::scan::{after, column, contains_ci, date, find_ci, first_decimal, number, strip_prefix_ci, uptime};
 use stopcode_analysis::Topic;
 use stopcode_base::{FileTime, VirtAddr};
-use stopcode_kernel::Pte;
+use stopcode_kernel::{Hypervisor, Pte};
 
 /// More processors than Windows supports are a mistake.
 const MOST_PROCESSORS: u32 = 4096;
@@ -45,7 +45,7 @@ fn system(reader: &mut Reader<'_>, line: &str) -> bool {
         draft.arch = draft.arch.or(named);
         return true;
     }
-    if let Some(rest) = after(line, "Built by") {
+    if let Some(rest) = after(line, "Built by").or_else(|| after(line, "Edition build lab")) {
         let mut parts = rest.split('.');
         let build: Option<u32> = parts.next().and_then(|build| build.parse().ok());
         draft.build = draft.build.or(build);
@@ -75,7 +75,11 @@ fn system(reader: &mut Reader<'_>, line: &str) -> bool {
         }
         return true;
     }
-    after(line, "Machine Name").is_some() || after(line, "Product").is_some_and(|rest| rest.contains("suite"))
+    if let Some(rest) = after(line, "Product").filter(|rest| rest.contains("suite")) {
+        draft.server |= contains_ci(rest, "server") || contains_ci(rest, "LanManNt");
+        return true;
+    }
+    after(line, "Machine Name").is_some()
 }
 
 /// The first two numbers of the version of a build.
@@ -119,7 +123,8 @@ fn identity(reader: &mut Reader<'_>, line: &str) -> bool {
     }
     if let Some(value) = after(line, "Value") {
         if std::mem::take(&mut reader.key_is_hypervisor) {
-            let present = number(value).map(|value| (value != 0, "Hypervisor.Flags.AnyHypervisorPresent"));
+            let kind = |value| if value == 0 { Hypervisor::Absent } else { Hypervisor::Present };
+            let present = number(value).map(|value| (kind(value), "Hypervisor.Flags.AnyHypervisorPresent"));
             reader.draft.hypervisor = reader.draft.hypervisor.or(present);
         }
         return true;

@@ -164,8 +164,9 @@ fn products(draft: &mut Draft, text: &str) {
         let stem = file.len().checked_sub(4).and_then(|end| file.split_at_checked(end));
         let Some((stem, kind)) = stem else { continue };
         let plain = (2..=60).contains(&stem.len()) && stem.chars().all(|c| c.is_alphanumeric() || "_-.+".contains(c));
+        let no_driver = ["pagefile", "swapfile", "hiberfil"].iter().any(|name| stem.eq_ignore_ascii_case(name));
         let inbox = || stopcode_knowledge::driver(file).is_some_and(|driver| driver.inbox);
-        if kind.eq_ignore_ascii_case(".sys") && plain && !inbox() {
+        if kind.eq_ignore_ascii_case(".sys") && plain && !no_driver && !inbox() {
             draft.remark(Topic::Product, file);
         }
     }

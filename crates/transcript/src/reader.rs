@@ -3,7 +3,7 @@
 use crate::draft::{Draft, Origin, RawStack};
 use crate::frame;
 use crate::lines::Lines;
-use crate::scan::{Prompt, contains_ci, field, number, prompt, strip_prefix_ci};
+use crate::scan::{Prompt, column, contains_ci, field, number, prompt, strip_prefix_ci};
 use crate::site::Site;
 use crate::stops::{self, Found};
 use crate::{code, fields, machine, modules, stacks};
@@ -117,9 +117,8 @@ impl Reader<'_> {
                 return taken;
             }
         }
-        if !is_noise(line) {
-            self.draft.prose.push(line.to_owned());
-        }
+        let said = if is_noise(line) || is_table(line) { String::new() } else { line.to_owned() };
+        self.draft.prose.push(said);
         1
     }
 
@@ -143,12 +142,14 @@ impl Reader<'_> {
             ".trap" => self.origin = Some(Origin::Trap(address)),
             ".cxr" => self.origin = Some(Origin::Context(address)),
             "r" => self.origin = self.origin.take().or(Some(Origin::Current)),
+            ".frame" => self.origin = Some(Origin::Frame),
             "!running" => self.mode = Mode::Running,
             "dps" | "dqs" | "dds" | "dpp" | "dpu" | "dpa" => self.mode = Mode::Pointers,
             "db" => self.mode = Mode::Units(1),
             "dw" => self.mode = Mode::Units(2),
             "dd" | "dc" => self.mode = Mode::Units(4),
             "dq" => self.mode = Mode::Units(8),
+            "!analyze" => self.draft.analyzed_on = self.draft.analyzed_on.or(self.processor),
             _ if strip_prefix_ci(name, "lm").is_some() => self.mode = Mode::Modules,
             _ => {}
         }
@@ -226,12 +227,20 @@ impl Reader<'_> {
     /// A stack that was read, with where it stood.
     pub(crate) fn push_stack(&mut self, mut stack: RawStack) {
         stack.processor = self.processor;
-        let selected_by_text = !matches!(self.origin, None | Some(Origin::Current))
-            || self.draft.registers.iter().any(|set| set.origin != Origin::Current);
+        let selects = |origin: &Origin| matches!(origin, Origin::Trap(_) | Origin::Context(_));
+        let selected_by_text = self.origin.as_ref().is_some_and(selects)
+            || self.draft.registers.iter().any(|set| selects(&set.origin));
         stack.selected |= self.selected || selected_by_text;
         stack.thread = self.thread;
         self.draft.stacks.push(stack);
     }
+}
+
+/// True for a row of a table: columns set apart by blanks, or addresses. Sentences have at most two blanks, behind
+/// their full stop.
+fn is_table(line: &str) -> bool {
+    let wide = line.match_indices("  ").filter(|(at, _)| !line.get(..*at).is_some_and(|head| head.ends_with(['.', '!', '?', ':'])));
+    wide.take(2).count() >= 2 || line.split_whitespace().any(|token| token.len() >= 16 && column(token).is_some())
 }
 
 /// Lines that debuggers print and nobody says.

@@ -1,13 +1,13 @@
 //! What was read of a crash → the crash as a witness: addresses joined with names, gaps named.
 
 use crate::crash::Crash;
-use crate::draft::{Draft, Origin, RegisterSet, Said};
+use crate::draft::{Draft, Origin, RawStack, RegisterSet, Said};
 use crate::fields;
 use crate::machine::major_version;
 use crate::modules::settle as settle_modules;
 use crate::names::Names;
 use crate::prose;
-use crate::stacks::settle as settle_stacks;
+use crate::stacks::{self, settle as settle_stacks};
 use std::collections::BTreeMap;
 use stopcode_analysis::{Remark, Topic};
 use stopcode_base::{Arch, Arm64Registers, Fact, Registers, VirtAddr, X64Registers};
@@ -100,9 +100,12 @@ fn name_arguments(draft: &mut Draft) {
     }
 }
 
-/// The processor of the first prompt; without one, the only one that ran while the others were frozen.
+/// The processor whose stack called KeBugCheckEx; else the one whose prompt `!analyze` was asked at; else the first
+/// prompt's; without prompts the only one that ran while the others were frozen.
 fn crashed_processor(draft: &Draft) -> Option<u32> {
-    draft.first_prompt.or_else(|| {
+    let calls = |stack: &&RawStack| stack.thread.is_none() && stacks::calls_bug_check(stack);
+    let by_stack = draft.stacks.iter().filter(calls).find_map(|stack| stack.processor);
+    by_stack.or(draft.analyzed_on).or(draft.first_prompt).or_else(|| {
         let mut running = draft.processors.iter().filter(|(_, processor)| processor.ipi_frozen == Some(0));
         let others = draft.processors.values().any(|processor| processor.ipi_frozen == Some(2));
         let only = running.next().map(|(number, _)| *number);
@@ -160,10 +163,11 @@ fn system(draft: &Draft) -> System {
         let parts: Vec<&str> = keys.iter().filter_map(|key| draft.machine_parts.get(key).map(String::as_str)).collect();
         (!parts.is_empty()).then(|| parts.join(" "))
     };
-    let product = draft.build.and_then(|build| knowledge::product_name(build, false)).map(str::to_owned);
+    // Every kernel from 22000 on still prints "Windows 10 Kernel": the build tells more than the banner.
+    let product = draft.build.and_then(|build| knowledge::product_name(build, draft.server)).map(str::to_owned);
     System {
         os_version: fact(&os_version, "the text names no version of Windows"),
-        product: draft.product.clone().or(product),
+        product: product.or_else(|| draft.product.clone()),
         build: draft.build,
         arch: draft.arch,
         processors: draft.processor_count.or_else(|| {
@@ -213,14 +217,16 @@ fn exception(draft: &Draft, context: &Fact<Context>) -> Fact<Exception> {
 /// The registers to judge: a selected context's before a bare `r`.
 fn context(draft: &Draft) -> Fact<Context> {
     let selected = |set: &&RegisterSet| set.origin != Origin::Current;
+    let of_caller = |set: &&RegisterSet| set.origin == Origin::Frame;
     let pointer = |set: &&RegisterSet| ["rip", "pc", "eip"].iter().any(|name| set.values.contains_key(*name));
-    let sets = &draft.registers;
+    let sets: Vec<&RegisterSet> = draft.registers.iter().filter(|set| !of_caller(set)).collect();
     let Some(set) = sets
         .iter()
         .find(|set| selected(set) && pointer(set))
-        .or_else(|| sets.iter().find(pointer))
-        .or_else(|| sets.iter().find(selected))
+        .or_else(|| sets.iter().find(|set| pointer(set)))
+        .or_else(|| sets.iter().find(|set| selected(set)))
         .or_else(|| sets.first())
+        .copied()
     else {
         return Fact::missing("the text shows no registers");
     };
@@ -229,7 +235,7 @@ fn context(draft: &Draft) -> Fact<Context> {
         Origin::Trap(None) => ("trap frame".to_owned(), ".trap".to_owned(), None),
         Origin::Context(Some(at)) => (format!("context record at {:#}", VirtAddr(at)), format!(".cxr {at:#x}"), None),
         Origin::Context(None) => ("context record".to_owned(), ".cxr".to_owned(), None),
-        Origin::Current => ("pasted registers".to_owned(), "r".to_owned(), None),
+        Origin::Current | Origin::Frame => ("pasted registers".to_owned(), "r".to_owned(), None),
     };
     let get = |name: &str| set.values.get(name).copied();
     let registers = if let Some(pc) = get("pc") {
@@ -246,8 +252,22 @@ fn context(draft: &Draft) -> Fact<Context> {
         return Fact::missing("the text shows registers without the instruction pointer");
     };
     let fault_address = get("cr2").or(draft.fault_address).or_else(|| fault_argument(draft)).map(VirtAddr);
-    let context = Context { registers, origin, command, trap_frame: trap_frame.map(VirtAddr), fault_address };
+    let known = known_registers(set, &registers);
+    let context = Context { registers, known, origin, command, trap_frame: trap_frame.map(VirtAddr), fault_address };
     Fact::known(context, "pasted registers")
+}
+
+/// Which general registers the text tells, as bits. Of a trap frame the debugger prints zeros for the registers
+/// that the frame does not hold (rbx, rsi, rdi, r12 to r15): these are not known.
+fn known_registers(set: &RegisterSet, registers: &Registers) -> u32 {
+    const NOT_IN_TRAP_FRAME: [usize; 7] = [3, 6, 7, 12, 13, 14, 15];
+    let trap = matches!(set.origin, Origin::Trap(_));
+    let all = registers.named();
+    let told = all.iter().enumerate().filter(|(index, (name, value))| {
+        let zeroed = trap && *value == 0 && NOT_IN_TRAP_FRAME.contains(index) && registers.arch() == Arch::X64;
+        set.values.contains_key(name.as_str()) && !zeroed
+    });
+    told.fold(0, |bits, (index, _)| bits | 1_u32.checked_shl(index as u32).unwrap_or(0))
 }
 
 /// Arg1 of the bug checks whose first argument is the address that was touched.

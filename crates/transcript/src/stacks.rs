@@ -1,6 +1,6 @@
 //! Stacks: blocks of frame lines, with wrapped lines rejoined and prose between them let through.
 
-use crate::draft::{Draft, RawStack};
+use crate::draft::{Draft, Origin, RawStack};
 use crate::frame::{self, Layout, RawFrame, Reading};
 use crate::modules;
 use crate::names::Names;
@@ -66,8 +66,36 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: usize, layout: Option<Layout>, a
         index += 1;
     }
     reader.draft.prose.extend(prose);
+    if layout.is_none() {
+        instructions_for_pointers(&mut stack.frames);
+        if let [only] = stack.frames.as_slice() {
+            lone(reader, only);
+            return end - at;
+        }
+    }
     finish(reader, stack);
     end - at
+}
+
+/// A single frame without a heading is where `.frame` went, or an example in prose: it names an address, and the
+/// registers below it are not those of the crash.
+fn lone(reader: &mut Reader<'_>, frame: &RawFrame) {
+    reader.origin = reader.origin.take().or(Some(Origin::Frame));
+    reader.draft.width(frame.wide);
+    if let Some(address) = frame.instruction {
+        reader.draft.name(address, &frame.site);
+    }
+}
+
+/// Lists of addresses with names and no heading (`!us`) hold instructions: stack pointers would rise.
+fn instructions_for_pointers(frames: &mut [RawFrame]) {
+    let alone = frames.iter().all(|frame| frame.return_address.is_none());
+    let rising = frames.iter().zip(frames.iter().skip(1)).all(|(a, b)| a.stack_pointer <= b.stack_pointer);
+    if alone && !rising {
+        for frame in frames {
+            frame.instruction = frame.stack_pointer.take();
+        }
+    }
 }
 
 /// Reads a stack without a heading, if line `at` is a frame.
@@ -244,7 +272,7 @@ pub(crate) fn settle(
 fn instructions(frames: &[RawFrame]) -> impl Iterator<Item = Option<u64>> {
     let mut from_above = None;
     frames.iter().map(move |frame| {
-        let here = from_above;
+        let here = frame.instruction.or(from_above);
         if !frame.inline {
             from_above = frame.return_address;
         }
@@ -254,9 +282,11 @@ fn instructions(frames: &[RawFrame]) -> impl Iterator<Item = Option<u64>> {
 
 /// How many frames lie beyond the kernel's own way from a fault to the stop.
 fn substance(frames: &[RawFrame]) -> usize {
-    const WAY: [&str; 12] = [
+    const WAY: [&str; 18] = [
         "KeBugCheck", "KiBugCheck", "DbgBreakPoint", "KiDoubleFault", "KiPageFault", "KiFastFail", "KiRaiseSecurity",
         "KiExceptionDispatch", "KiDispatchException", "RtlDispatchException", "RtlpExecuteHandler", "PspUnhandled",
+        "PspSystemThreadStartup$filt", "_C_specific_handler", "__C_specific_handler", "KiGeneralProtection",
+        "KiInvalidOpcode", "KiSystemServiceHandler",
     ];
     let on_way = |frame: &&RawFrame| {
         frame.site.symbol.as_deref().is_some_and(|symbol| WAY.iter().any(|start| symbol.starts_with(start)))
@@ -265,13 +295,16 @@ fn substance(frames: &[RawFrame]) -> usize {
     frames.len() - way
 }
 
+/// True if the stack begins with the call that stops the machine.
+pub(crate) fn calls_bug_check(stack: &RawStack) -> bool {
+    let stops = |symbol: &str| symbol.starts_with("KeBugCheck") || symbol.starts_with("KiBugCheck");
+    stack.frames.iter().take(8).any(|frame| frame.site.symbol.as_deref().is_some_and(stops))
+}
+
 /// Which stack it is.
 fn kind(raw: &RawStack, crashed: Option<u32>) -> StackKind {
-    let stopping = |frame: &RawFrame| {
-        frame.site.symbol.as_deref().is_some_and(|symbol| symbol.starts_with("KeBugCheck") || symbol.starts_with("KiBugCheck"))
-    };
     let elsewhere = matches!((raw.processor, crashed), (Some(of), Some(crashed)) if of != crashed);
-    if raw.frames.iter().take(8).any(stopping) {
+    if calls_bug_check(raw) {
         StackKind::BugCheck
     } else if raw.thread.is_some() {
         StackKind::Thread

@@ -97,24 +97,16 @@ fn enclosed(lines: &Lines, at: usize, first: &str, end: char) -> Option<(String,
 
 /// `NAME (7f)`, an explanation, `Arguments:`, `Arg1:` to `Arg4:`.
 fn heading(lines: &Lines, at: usize, line: &str) -> Option<Found> {
-    let bare = line.trim_matches(|c: char| matches!(c, '#' | '=' | ' '));
-    let (name, rest) = bare.rsplit_once('(')?;
-    let digits = rest.strip_suffix(')')?;
-    let code = code(number(digits)?)?;
-    let name = name.trim_end();
-    let capitals = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-    let plausible = (capitals && name.len() >= 4) || name.eq_ignore_ascii_case("unknown bugcheck code");
-    if !plausible {
-        return None;
-    }
+    let (name, code) = name_and_code(line)?;
     for below in 1..FARTHEST {
-        let next = lines.get(at + below)?.trim_start();
+        let Some(next) = lines.get(at + below).map(str::trim_start) else { break };
         if let Some(mut found) = list_of_arguments(lines, at + below, next) {
             found.stop.code = code;
             found.lines += below;
             return Some(found);
         }
-        if prompt(next).is_some() || field(next).is_some_and(|(name, _)| name.len() > 6) {
+        let other = name_and_code(next).is_some() || field(next).is_some_and(|(name, _)| name.len() > 6);
+        if other || prompt(next).is_some() {
             break;
         }
     }
@@ -123,6 +115,17 @@ fn heading(lines: &Lines, at: usize, line: &str) -> Option<Found> {
     let own = name.strip_suffix("_M").unwrap_or(name) == known.name || known.aliases.iter().any(|alias| alias == name);
     let stop = Stop { code, arguments: [None; 4] };
     own.then_some(Found { stop, source: "the heading of !analyze", lines: 1, wide: None })
+}
+
+/// The name and the code of a heading: `UNEXPECTED_KERNEL_MODE_TRAP (7f)`.
+fn name_and_code(line: &str) -> Option<(&str, u32)> {
+    let bare = line.trim_matches(|c: char| matches!(c, '#' | '=' | ' '));
+    let (name, rest) = bare.rsplit_once('(')?;
+    let code = code(number(rest.strip_suffix(')')?)?)?;
+    let name = name.trim_end();
+    let capitals = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    let plausible = (capitals && name.len() >= 4) || name.eq_ignore_ascii_case("unknown bugcheck code");
+    plausible.then_some((name, code))
 }
 
 /// `Arguments:` and `Arg1:` to `Arg4:` with their explanations, each of which may take several lines.
@@ -324,7 +327,7 @@ mod tests {
 
     #[test]
     fn explanations_of_arguments() {
-        let text = "X_Y (c4)\nArguments:\nArg1: 0000000000000062, A driver has forgotten\n\tits pool.\nArg2: 01, name\n\nArg4: 5";
+        let text = "XX_YY (c4)\nArguments:\nArg1: 0000000000000062, A driver has forgotten\n\tits pool.\nArg2: 01, name\n\nArg4: 5";
         assert_eq!(at(text), Some((0xc4, [Some(0x62), Some(1), None, Some(5)], 7)));
     }
 

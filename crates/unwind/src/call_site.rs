@@ -88,6 +88,13 @@ pub fn x64_is_jump(memory: &dyn Memory, address: VirtAddr) -> bool {
     }
 }
 
+/// True if the call that ends in front of `address` is `__security_check_cookie`: the compiler undoes the cookie's
+/// mixing with RSP right before, `xor rcx, rsp`. Such calls leave stale return addresses all over a stack.
+pub fn x64_checks_cookie(memory: &dyn Memory, address: VirtAddr) -> bool {
+    let mut bytes = [0; 8];
+    memory.read(address.minus(8), &mut bytes).is_ok() && matches!(bytes, [0x48, 0x33, 0xcc, 0xe8, ..])
+}
+
 /// Looks at the instruction in front of `address` for an ARM64 call: `BL`, `BLR`, or `BLRA*` with pointer
 /// authentication.
 pub fn arm64(memory: &dyn Memory, address: VirtAddr) -> CallSite {
@@ -118,15 +125,15 @@ mod tests {
     fn x64_forms() {
         assert_eq!(site(&[0xe8, 0xfb, 0xff, 0xff, 0xff]), CallSite::Direct(VirtAddr(0x1010)));
         for bytes in [
-            &[0xff, 0xd0][..],                                     // call rax
-            &[0x41, 0xff, 0xd2],                                   // call r10
-            &[0xff, 0x15, 1, 2, 3, 4],                             // call [rip+x]
-            &[0x48, 0xff, 0x15, 1, 2, 3, 4],                       // the same as import calls are emitted
-            &[0xff, 0x50, 0x18],                                   // call [rax+18]
-            &[0xff, 0x54, 0x24, 0x20],                             // call [rsp+20]
-            &[0xff, 0x90, 0x88, 0, 0, 0],                          // call [rax+88]
-            &[0x41, 0xff, 0x94, 0xc4, 0x70, 0, 0, 0],              // call [r12+rax*8+70]
-            &[0xff, 0x14, 0xc5, 0, 0, 0, 0],                       // call [rax*8+0]
+            &[0xff, 0xd0][..],                        // call rax
+            &[0x41, 0xff, 0xd2],                      // call r10
+            &[0xff, 0x15, 1, 2, 3, 4],                // call [rip+x]
+            &[0x48, 0xff, 0x15, 1, 2, 3, 4],          // the same as import calls are emitted
+            &[0xff, 0x50, 0x18],                      // call [rax+18]
+            &[0xff, 0x54, 0x24, 0x20],                // call [rsp+20]
+            &[0xff, 0x90, 0x88, 0, 0, 0],             // call [rax+88]
+            &[0x41, 0xff, 0x94, 0xc4, 0x70, 0, 0, 0], // call [r12+rax*8+70]
+            &[0xff, 0x14, 0xc5, 0, 0, 0, 0],          // call [rax*8+0]
         ] {
             assert_eq!(site(bytes), CallSite::Indirect, "{bytes:x?}");
         }
@@ -149,6 +156,17 @@ mod tests {
         let is_jump = |bytes: &[u8]| x64_is_jump(&SliceMemory { base: VirtAddr(0), bytes }, VirtAddr(0));
         assert!(is_jump(&[0xff, 0xe0]) && is_jump(&[0x48, 0xff, 0x25]) && is_jump(&[0xe9]));
         assert!(!is_jump(&[0xff, 0xd0]) && !is_jump(&[0x48, 0x89, 0x5c]) && !is_jump(&[]));
+    }
+
+    #[test]
+    fn cookie_checks() {
+        let checks = |bytes: &[u8]| {
+            let memory = SliceMemory { base: VirtAddr(0x1000), bytes };
+            x64_checks_cookie(&memory, VirtAddr(0x1008))
+        };
+        assert!(checks(&[0x48, 0x33, 0xcc, 0xe8, 1, 2, 3, 4]));
+        assert!(!checks(&[0x48, 0x33, 0xc4, 0xe8, 1, 2, 3, 4]));
+        assert!(!checks(&[0x48, 0x33, 0xcc]));
     }
 
     #[test]

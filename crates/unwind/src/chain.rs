@@ -1,101 +1,229 @@
-//! The best supported chain of return addresses on one x64 stack (the algorithm is told in the crate's header).
+//! Which candidates are on the chain of live return addresses (the algorithm is told in the crate's header).
 //!
-//! Scores are tenths of a bit: ten mean "twice as likely".
+//! A chain is a sequence of candidates in address order, each the return address of the one before. Its weight is
+//! the product of what its candidates, its frames, and the candidates it passes over are worth. Summing over all
+//! chains, from the bottom up and from the top down, gives for each candidate the share of the weight that goes
+//! through it: how probable it is. Given are those that are more likely on the chain than not; two that exclude each
+//! other are never both.
 
-use crate::call_site::{self, CallSite};
+use crate::call_site::CallSite;
+use crate::candidate::{CONTEXT_SIZE, Candidate, Frameless, Search, Standing, context_records};
 use crate::frame_size;
-use crate::trap_frame::{self, TrapFrame};
-use crate::{Code, CodeAt, StackRange};
-use stopcode_base::{Memory, VirtAddr};
+use std::f64::consts::LOG2_E;
+use stopcode_base::VirtAddr;
 
-/// A candidate passed over is a stale word within a frame: about one in eight aligned words of locals is.
-const PASSED_OVER: i32 = 30;
+// Scores in tenths of a bit.
+
+/// A candidate passed over is a stale word within a frame: about one in ten aligned words of locals is.
+const PASSED_OVER: i32 = -33;
 /// A candidate above the thread's first frame: nothing was ever pushed there, so hardly one is stale.
-const ABOVE_FIRST_FRAME: i32 = 70;
+const ABOVE_FIRST_FRAME: i32 = -70;
 /// A direct call to the very function of the frame above.
-const CALLS_CALLEE: i32 = 50;
+const CALLS_CALLEE: i32 = 45;
 /// The same, when the callee's start is not known and the target only lies a little before its instruction.
 const CALLS_NEAR_CALLEE: i32 = 30;
-/// A direct call elsewhere. Live ones exist (guarded and tail calls), but nearly every stale call is one.
-const CALLS_OTHER: i32 = -20;
-/// An indirect call.
-const CALLS_INDIRECTLY: i32 = 10;
-/// In an image with symbols but far behind the nearest.
-const FAR_FROM_SYMBOL: i32 = -30;
-/// Inside a saved register set; an old, partly overwritten one can hold live frames.
-const INSIDE_CONTEXT: i32 = -100;
-/// A whole plausible trap frame exactly above the return address.
-const HAS_TRAP_FRAME: i32 = 80;
+/// A direct call elsewhere. Guarded calls and tail calls make it common on live
+/// stacks too, above all between the layers of a driver stack; nearly every stale call is one.
+const CALLS_OTHER: i32 = -12;
+/// A call that checks a stack cookie returns or stops the system: it is live only below the code that does that.
+const CHECKS_COOKIE: i32 = -60;
 /// The return address at the stack pointer of a function that has not begun.
 const CALLEE_AT_ENTRY: i32 = 100;
+/// The same of what looks like that, or like a leaf; half-run prologs are rare.
+const CALLEE_WITHOUT_FRAME: i32 = 40;
 
-/// A function reaches no further than this, when only its start or its call's target is known.
-const LONGEST_FUNCTION: u64 = 0x4000;
-/// No return address is nearer to its function's start: a push and a call through a register are three bytes.
-const SHORTEST_PROLOG: u64 = 3;
-
-/// Bytes in an x64 `CONTEXT`.
-const CONTEXT_SIZE: u64 = 0x4d0;
-
-/// Code that stands somewhere, and its stack pointer: what a frame hands to the search for its caller.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
-    pub(crate) instruction: VirtAddr,
-    pub(crate) stack_pointer: VirtAddr,
-    /// Registers were read, so the function may be anywhere in its code: it may be a leaf, or not have begun.
-    pub(crate) interrupted: bool,
-    start: Option<VirtAddr>,
-    offset: Option<u64>,
-    at_entry: bool,
-}
-
-impl Standing {
-    pub(crate) fn interrupted(instruction: VirtAddr, stack_pointer: VirtAddr, code: &dyn Code) -> Self {
-        let at_entry = code.at(instruction) == CodeAt::Start;
-        Self { interrupted: true, at_entry, ..Self::after_call(instruction, stack_pointer, code) }
-    }
-
-    fn after_call(instruction: VirtAddr, stack_pointer: VirtAddr, code: &dyn Code) -> Self {
-        let start = code.function_start(instruction);
-        let offset = start.and_then(|start| instruction.offset_from(start));
-        Self { instruction, stack_pointer, interrupted: false, start, offset, at_entry: false }
-    }
-
-    /// The lowest address its return address can lie at.
-    fn lowest_slot(&self) -> VirtAddr {
-        let least = if self.interrupted { 0 } else { frame_size::SMALLEST - 8 };
-        self.stack_pointer.plus(least)
-    }
-}
-
-/// A word that can be a return address.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) slot: VirtAddr,
-    pub(crate) value: VirtAddr,
-    pub(crate) call: CallSite,
-    pub(crate) known_function: bool,
-    /// Its call goes to a jump: what runs then is somewhere else.
-    calls_jump: bool,
-    pub(crate) trap: Option<TrapFrame>,
-    /// What to look for a caller from: the function returned to, or what its trap frame interrupted.
-    then: Standing,
-    own_score: i32,
-    in_context: bool,
-    /// The trap frame leads off this stack: nothing here can follow.
-    leaves: bool,
-}
+/// Hardly a function reaches further than this from where a call enters it.
+const LONGEST_FUNCTION: u64 = 0x1000;
 
 /// One step of the chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
-    pub(crate) node: Node,
+    pub(crate) candidate: Candidate,
     pub(crate) calls_callee: bool,
     pub(crate) callee_at_entry: bool,
     pub(crate) gap_before: bool,
 }
 
-/// How a direct call fits the frame above it.
+/// The chain from `from` on; `words` are the stack from its stack pointer (a multiple of 8).
+pub(crate) fn find(search: &Search<'_>, from: &Standing, words: &[u64]) -> Vec<Step> {
+    let contexts = context_records(from.stack_pointer, words);
+    let candidates = search.candidates(from.stack_pointer, words, &contexts);
+    let mut passed = Vec::with_capacity(candidates.len() + 1);
+    let mut sum = 0;
+    passed.push(sum);
+    for candidate in &candidates {
+        sum += i32::from(!candidate.in_context);
+        passed.push(sum);
+    }
+    Chains { from, candidates: &candidates, contexts: &contexts, passed }.likely()
+}
+
+struct Chains<'a> {
+    from: &'a Standing,
+    candidates: &'a [Candidate],
+    contexts: &'a [VirtAddr],
+    /// How many candidates before each index would be passed over, if all were.
+    passed: Vec<i32>,
+}
+
+/// Logarithms (base 2) of summed weights.
+struct Sums {
+    /// Per candidate: over all chains up to it and with it, without what was passed over before it.
+    below: Vec<f64>,
+    /// Per candidate: over all continuations above it, the same way.
+    above: Vec<f64>,
+    all: f64,
+}
+
+impl Chains<'_> {
+    fn likely(&self) -> Vec<Step> {
+        let sums = self.sums();
+        let probability = |part: f64, whole: f64| (part - whole).exp2();
+        let mut steps = Vec::new();
+        let mut before: Option<usize> = None;
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let (Some(below), Some(above)) = (sums.below.get(index), sums.above.get(index)) else { break };
+            let through = below + above;
+            if probability(through, sums.all) <= 0.5 {
+                continue;
+            }
+            let callee = before.and_then(|index| self.candidates.get(index)).map_or(self.from, |c| &c.then);
+            let start = before.and_then(|index| sums.below.get(index)).copied().unwrap_or(0.0);
+            let direct = start + bits(self.pair(callee, candidate) + self.own(index, candidate)) + above;
+            // Given that this one is live, is the one before it its callee?
+            steps.push(step(callee, candidate, probability(direct, through) < 0.5));
+            before = Some(index);
+        }
+        steps
+    }
+
+    /// Both passes. A frame of [`frame_size::LARGEST`] or more has one price whatever its size, so that such pairs
+    /// need no look one by one: the work is the number of candidates times those within that distance.
+    fn sums(&self) -> Sums {
+        let count = self.candidates.len();
+        let mut below = Vec::with_capacity(count);
+        let mut far = Far { next: 0, sum: f64::NEG_INFINITY };
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let mut sum = if candidate.slot >= self.from.lowest_slot() {
+                bits(self.pair(self.from, candidate))
+            } else {
+                f64::NEG_INFINITY
+            };
+            while let Some(callee) = self.candidates.get(far.next).filter(|callee| is_far(callee, candidate))
+            {
+                if !callee.leaves {
+                    far.sum = add(far.sum, below.get(far.next).copied().unwrap_or(f64::NEG_INFINITY));
+                }
+                far.next += 1;
+            }
+            sum = add(sum, far.sum - bits(frame_size::HUGE_COST));
+            let near = self.candidates.iter().zip(&below).take(index).skip(far.next);
+            for (callee, weight) in near.filter(|(callee, _)| follows(candidate, callee)) {
+                sum = add(sum, weight + bits(self.pair(&callee.then, candidate)));
+            }
+            below.push(sum + bits(self.own(index, candidate)));
+        }
+        let above = self.sums_above();
+        let whole =
+            self.candidates.iter().enumerate().filter(|(_, c)| c.slot >= self.from.lowest_slot()).fold(
+                bits(self.end(self.from, false)),
+                |sum, (index, candidate)| {
+                    let rest = above.get(index).copied().unwrap_or(f64::NEG_INFINITY);
+                    add(sum, bits(self.pair(self.from, candidate) + self.own(index, candidate)) + rest)
+                },
+            );
+        Sums { below, above, all: whole }
+    }
+
+    fn sums_above(&self) -> Vec<f64> {
+        let ends = self.candidates.iter().map(|c| bits(self.end(&c.then, c.leaves)));
+        let mut above: Vec<f64> = ends.collect();
+        // Callers that are far above the candidate at hand; going down, more and more are.
+        let mut far = Far { next: self.candidates.len(), sum: f64::NEG_INFINITY };
+        for (index, callee) in self.candidates.iter().enumerate().rev() {
+            if callee.leaves {
+                continue;
+            }
+            let mut sum = above.get(index).copied().unwrap_or(f64::NEG_INFINITY);
+            while let Some(last) = far.next.checked_sub(1).filter(|last| *last > index) {
+                let (Some(caller), Some(weight)) = (self.candidates.get(last), above.get(last)) else {
+                    break;
+                };
+                if !is_far(callee, caller) {
+                    break;
+                }
+                far.sum = add(far.sum, weight + bits(self.own(last, caller)));
+                far.next = last;
+            }
+            sum = add(sum, far.sum - bits(frame_size::HUGE_COST));
+            let near = self.candidates.iter().zip(&above).enumerate().take(far.next).skip(index + 1);
+            for (at, (caller, weight)) in near.filter(|(_, (caller, _))| follows(caller, callee)) {
+                sum = add(sum, weight + bits(self.pair(&callee.then, caller) + self.own(at, caller)));
+            }
+            if let Some(slot) = above.get_mut(index) {
+                *slot = sum;
+            }
+        }
+        above
+    }
+
+    /// What a candidate is worth on the chain, wherever the chain came from: itself, and that what lies between it
+    /// and the stack pointer that follows (its trap frame) is not passed over.
+    fn own(&self, index: usize, candidate: &Candidate) -> i32 {
+        candidate.score + PASSED_OVER * (self.passed_at(index) - self.passed_below(&candidate.then))
+    }
+
+    /// What it is worth that the chain ends with `last`.
+    fn end(&self, last: &Standing, leaves: bool) -> i32 {
+        let below = self.passed_below(last);
+        // What is above a switch to another stack is not passed over: it is not looked at.
+        let above = if leaves { 0 } else { self.passed_at(self.candidates.len()) - below };
+        PASSED_OVER * below + ABOVE_FIRST_FRAME * above
+    }
+
+    fn passed_at(&self, index: usize) -> i32 {
+        self.passed.get(index).copied().unwrap_or(0)
+    }
+
+    fn passed_below(&self, standing: &Standing) -> i32 {
+        self.passed_at(self.candidates.partition_point(|c| c.slot < standing.stack_pointer))
+    }
+
+    /// What it is worth that `caller` is the return address of `callee`.
+    fn pair(&self, callee: &Standing, caller: &Candidate) -> i32 {
+        let call = match fit(callee, caller) {
+            Fit::Callee => CALLS_CALLEE,
+            Fit::NearCallee => CALLS_NEAR_CALLEE,
+            Fit::Elsewhere if caller.checks_cookie => CHECKS_COOKIE,
+            Fit::Elsewhere => CALLS_OTHER,
+            Fit::Open => 0,
+        };
+        if caller.slot == callee.stack_pointer {
+            match callee.frameless {
+                Frameless::Surely => return call + CALLEE_AT_ENTRY,
+                Frameless::Likely => return call + CALLEE_WITHOUT_FRAME,
+                Frameless::No => {}
+            }
+        }
+        let size = frame_bytes(callee, caller) - self.context_bytes(callee.stack_pointer, caller.slot);
+        call - frame_size::cost(size.max(frame_size::SMALLEST), callee.offset, callee.length)
+    }
+
+    /// A frame that holds a `CONTEXT` is that much larger than the function would need otherwise.
+    fn context_bytes(&self, low: VirtAddr, high: VirtAddr) -> u64 {
+        let first = self.contexts.partition_point(|context| *context < low);
+        let holds = self.contexts.get(first).is_some_and(|context| context.plus(CONTEXT_SIZE) <= high);
+        if holds { CONTEXT_SIZE } else { 0 }
+    }
+}
+
+/// Candidates that are further than the largest frame from the one at hand, and the sum of their weights.
+struct Far {
+    next: usize,
+    sum: f64,
+}
+
+/// How a call fits the frame above it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
     Callee,
@@ -104,234 +232,47 @@ enum Fit {
     Open,
 }
 
-/// The stack words from a stack pointer on, and everything that says what they mean.
-pub(crate) struct Search<'a> {
-    pub(crate) memory: &'a dyn Memory,
-    pub(crate) code: &'a dyn Code,
-    pub(crate) stack: &'a StackRange,
-}
-
-impl Search<'_> {
-    /// The best chain from `from` on; `words` are the stack from its stack pointer (a multiple of 8).
-    pub(crate) fn best_chain(&self, from: &Standing, words: &[u64]) -> Vec<Step> {
-        let nodes = self.nodes(from.stack_pointer, words);
-        let previous = link(from, &nodes);
-        let mut chain = Vec::new();
-        let mut at = previous.last;
-        while let Some(index) = at {
-            let (Some(node), Some(before)) = (nodes.get(index), previous.of.get(index)) else { break };
-            let callee = before.and_then(|before| nodes.get(before)).map_or(*from, |callee| callee.then);
-            chain.push(step(&callee, node));
-            // Predecessors always lie before: this ends.
-            at = *before;
-        }
-        chain.reverse();
-        chain
-    }
-
-    fn nodes(&self, base: VirtAddr, words: &[u64]) -> Vec<Node> {
-        let contexts = context_records(base, words);
-        let mut contexts = contexts.iter().copied().peekable();
-        let mut nodes = Vec::new();
-        for (index, word) in words.iter().enumerate() {
-            let slot = base.plus(index as u64 * 8);
-            if slot.0 & 0xf != 8 {
-                continue;
-            }
-            while contexts.next_if(|context| context.plus(CONTEXT_SIZE) <= slot).is_some() {}
-            let in_context = contexts.peek().is_some_and(|context| *context <= slot);
-            nodes.extend(self.node(slot, VirtAddr(*word), in_context));
-        }
-        nodes
-    }
-
-    fn node(&self, slot: VirtAddr, value: VirtAddr, in_context: bool) -> Option<Node> {
-        let (known_function, mut own_score) = match self.code.at(value) {
-            CodeAt::NotCode | CodeAt::Data | CodeAt::Start => return None,
-            CodeAt::Module => (false, 0),
-            CodeAt::FarFromSymbol => (false, FAR_FROM_SYMBOL),
-            CodeAt::Function { offset, .. } if offset < SHORTEST_PROLOG => return None,
-            CodeAt::Function { offset, size: Some(size) } if offset > size => (false, FAR_FROM_SYMBOL),
-            CodeAt::Function { .. } => (true, 0),
-        };
-        let call = call_site::x64(self.memory, value);
-        if call == CallSite::NotCall {
-            return None;
-        }
-        let calls_jump =
-            matches!(call, CallSite::Direct(target) if call_site::x64_is_jump(self.memory, target));
-        if in_context {
-            own_score += INSIDE_CONTEXT;
-        }
-        let top = slot.plus(8);
-        let trap = (self.code.is_trap_entry(value) != Some(false))
-            .then(|| trap_frame::plausible_at(self.memory, top, self.code, self.stack))
-            .flatten();
-        if trap.is_some() {
-            own_score += HAS_TRAP_FRAME;
-        }
-        let then = match &trap {
-            Some(trap) => Standing::interrupted(trap.rip(), trap.rsp(), self.code),
-            None => Standing::after_call(value, top, self.code),
-        };
-        let leaves = trap.is_some_and(|trap| !self.stack.contains(trap.rsp()));
-        Some(Node { slot, value, call, known_function, calls_jump, trap, then, own_score, in_context, leaves })
-    }
-}
-
-/// What a chain's end is worth, when `passed` is what passing over all candidates behind it would cost.
-fn above_first_frame(passed: i32) -> i32 {
-    -(passed / PASSED_OVER * ABOVE_FIRST_FRAME)
-}
-
-struct Links {
-    of: Vec<Option<usize>>,
-    last: Option<usize>,
-}
-
-fn fit(callee: &Standing, node: &Node) -> Fit {
-    let CallSite::Direct(target) = node.call else { return Fit::Open };
+fn fit(callee: &Standing, caller: &Candidate) -> Fit {
+    let CallSite::Direct(target) = caller.call else { return Fit::Open };
     match callee.start {
         Some(start) if start == target => Fit::Callee,
         None if callee.instruction.offset_from(target).is_some_and(|d| d < LONGEST_FUNCTION) => {
             Fit::NearCallee
         }
-        _ if node.calls_jump => Fit::Open,
+        _ if caller.calls_jump => Fit::Open,
         _ => Fit::Elsewhere,
     }
 }
 
-/// What it is worth that `node` is the return address of `callee`.
-fn pair_score(callee: &Standing, node: &Node) -> i32 {
-    let call = match fit(callee, node) {
-        Fit::Callee => CALLS_CALLEE,
-        Fit::NearCallee => CALLS_NEAR_CALLEE,
-        Fit::Elsewhere => CALLS_OTHER,
-        Fit::Open if node.call == CallSite::Indirect => CALLS_INDIRECTLY,
-        Fit::Open => 0,
-    };
-    if callee.at_entry && node.slot == callee.stack_pointer {
-        return call + CALLEE_AT_ENTRY;
-    }
-    let size = frame_bytes(callee, node).max(frame_size::SMALLEST);
-    call - frame_size::cost(size, callee.offset)
-}
-
-fn step(callee: &Standing, node: &Node) -> Step {
-    let fit = fit(callee, node);
+fn step(callee: &Standing, caller: &Candidate, gap_before: bool) -> Step {
     Step {
-        node: node.clone(),
-        calls_callee: matches!(fit, Fit::Callee | Fit::NearCallee),
-        callee_at_entry: callee.at_entry && node.slot == callee.stack_pointer,
-        gap_before: fit == Fit::Elsewhere
-            || (!matches!(fit, Fit::Callee) && frame_bytes(callee, node) > frame_size::SUSPICIOUS),
+        candidate: caller.clone(),
+        calls_callee: fit(callee, caller) == Fit::Callee,
+        callee_at_entry: callee.frameless == Frameless::Surely && caller.slot == callee.stack_pointer,
+        gap_before,
     }
 }
 
-/// For each node the best node before it. Nodes are in address order, so one pass suffices; a frame larger than
-/// [`frame_size::LARGEST`] costs the same whatever its size, which keeps the pass from being quadratic.
-fn link(from: &Standing, nodes: &[Node]) -> Links {
-    let passed = passed_before(nodes);
-    let passed_at = |index: usize| passed.get(index).copied().unwrap_or(0);
-    let total = passed_at(nodes.len());
-    let mut links = Links { of: Vec::with_capacity(nodes.len()), last: None };
-    // Score of the best chain that ends with a node, plus what had been passed over by its stack pointer.
-    let mut scores: Vec<Option<i32>> = Vec::with_capacity(nodes.len());
-    let mut best_end = above_first_frame(total);
-    let mut window = 0;
-    let mut far: Option<(i32, Option<usize>)> = None;
-    for (index, node) in nodes.iter().enumerate() {
-        let before = passed_at(index);
-        let mut best: Option<(i32, Option<usize>)> = None;
-        let mut offer = |score: i32, from: Option<usize>| {
-            if best.is_none_or(|(known, _)| score > known) {
-                best = Some((score, from));
-            }
-        };
-        if node.slot >= from.lowest_slot() {
-            offer(pair_score(from, node), None);
-        }
-        while let Some(left) = nodes.get(window).filter(|n| n.slot.plus(frame_size::LARGEST) <= node.slot) {
-            let score = scores.get(window).copied().flatten().filter(|_| !left.leaves);
-            if let Some(score) = score.filter(|score| far.is_none_or(|(known, _)| *score > known)) {
-                far = Some((score, Some(window)));
-            }
-            window += 1;
-        }
-        if let Some((score, from)) = far {
-            offer(score - frame_size::HUGE_COST, from);
-        }
-        for (earlier, callee) in nodes.iter().enumerate().take(index).skip(window) {
-            let Some(score) = scores.get(earlier).copied().flatten() else { continue };
-            if !callee.leaves && node.slot >= callee.then.lowest_slot() {
-                offer(score + pair_score(&callee.then, node), Some(earlier));
-            }
-        }
-        let score = best.map(|(score, _)| score + node.own_score - before);
-        links.of.push(best.and_then(|(_, from)| from));
-        if let Some(score) = score {
-            // Behind a switch to another stack the rest of this one is not passed over: it is not looked at.
-            let rest = total - passed_by(node, nodes, &passed);
-            let end = if node.leaves { score } else { score + above_first_frame(rest) };
-            if end > best_end {
-                best_end = end;
-                links.last = Some(index);
-            }
-        }
-        scores.push(score.map(|score| score + passed_by(node, nodes, &passed)));
-    }
-    links
+/// Whether `caller` can be the return address of what `callee` leads to.
+fn follows(caller: &Candidate, callee: &Candidate) -> bool {
+    !callee.leaves && caller.slot >= callee.then.lowest_slot()
 }
 
-/// What would have been passed over below the stack pointer that follows `node`: nothing of that is a loss.
-fn passed_by(node: &Node, nodes: &[Node], passed: &[i32]) -> i32 {
-    let next = nodes.partition_point(|other| other.slot < node.then.stack_pointer);
-    passed.get(next).copied().unwrap_or(0)
+fn is_far(callee: &Candidate, caller: &Candidate) -> bool {
+    caller.slot.offset_from(callee.slot).is_some_and(|distance| distance >= frame_size::LARGEST)
 }
 
 /// From the stack pointer while the callee runs up to and including its return address.
-fn frame_bytes(callee: &Standing, node: &Node) -> u64 {
-    node.slot.plus(8).offset_from(callee.stack_pointer).unwrap_or(u64::MAX)
+fn frame_bytes(callee: &Standing, caller: &Candidate) -> u64 {
+    caller.slot.offset_from(callee.stack_pointer).map_or(0, |bytes| bytes + 8)
 }
 
-/// Running cost of passing over the nodes before each index.
-fn passed_before(nodes: &[Node]) -> Vec<i32> {
-    let mut sum = 0;
-    let mut sums = Vec::with_capacity(nodes.len() + 1);
-    for node in nodes {
-        sums.push(sum);
-        sum += if node.in_context { 0 } else { PASSED_OVER };
-    }
-    sums.push(sum);
-    sums
+fn bits(tenths: i32) -> f64 {
+    f64::from(tenths) / 10.0
 }
 
-/// Addresses of `CONTEXT` records among the words, in order: the exception dispatcher keeps two on the stack, full of
-/// values of other frames.
-fn context_records(base: VirtAddr, words: &[u64]) -> Vec<VirtAddr> {
-    let word = |index: usize, offset: usize| words.get(index + offset / 8).copied();
-    (0..words.len())
-        .filter(|index| base.plus(*index as u64 * 8).0.trailing_zeros() >= 4)
-        .filter(|index| {
-            let (Some(flags), Some(segments), Some(flags_and_ss)) =
-                (word(*index, 0x30), word(*index, 0x38), word(*index, 0x40))
-            else {
-                return false;
-            };
-            is_context(flags as u32, segments as u16, (flags_and_ss >> 16) as u16, (flags_and_ss >> 32) as u32)
-        })
-        .map(|index| base.plus(index as u64 * 8))
-        .collect()
-}
-
-/// `ContextFlags` of AMD64 with control registers, selectors of one ring, and flags with the bit that is always set.
-fn is_context(flags: u32, cs: u16, ss: u16, eflags: u32) -> bool {
-    const AMD64_CONTROL: u32 = 0x0010_0001;
-    // Parts of a context (0x7f), and what the kernel adds about exceptions (0x08, 0x10, 0x20, 0x40, 0x80 on top).
-    const KNOWN: u32 = 0xf810_007f;
-    flags & AMD64_CONTROL == AMD64_CONTROL
-        && flags & !KNOWN == 0
-        && matches!((cs, ss), (0x10, 0x18 | 0) | (0x33 | 0x23, 0x2b))
-        && eflags & 2 != 0
-        && eflags >> 22 == 0
+/// The logarithm of the sum, of two logarithms.
+fn add(a: f64, b: f64) -> f64 {
+    let (small, large) = if a < b { (a, b) } else { (b, a) };
+    if small == f64::NEG_INFINITY { large } else { large + (small - large).exp2().ln_1p() * LOG2_E }
 }

@@ -1,8 +1,8 @@
 //! What a walk is asked with, and what it answers.
 
 use crate::trap_frame::TrapFrame;
-use stopcode_base::{Miss, VirtAddr};
 use std::fmt;
+use stopcode_base::{Miss, VirtAddr};
 
 /// How a frame was found, best first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -88,8 +88,9 @@ pub struct Frame {
     pub return_slot: Option<VirtAddr>,
     /// What speaks for it.
     pub why: Vec<Reason>,
-    /// Frames may be missing between this one and the one before it: the call found here goes to another function,
-    /// or the frame above would be larger than almost all are.
+    /// Frames may be missing between this one and the one before it. In a scan: some word between them is more
+    /// likely a return address than not, but no single one is likely enough to be told as a frame. In an ARM64
+    /// chain: the link register names a caller that the chain does not.
     pub gap_before: bool,
 }
 

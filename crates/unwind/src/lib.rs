@@ -19,15 +19,20 @@
 //!
 //! **Chains.** A caller reserves 32 bytes of home space for its callee and keeps the alignment, so two return
 //! addresses of one stack are at least 0x30 bytes apart. Frames tile the stack: what lies between two of them
-//! belongs to the lower one's locals. Among all chains the one with the highest score is found by dynamic
-//! programming over the candidates in address order. The score is a sum of log-likelihoods, in tenths of a bit:
+//! belongs to the lower one's locals. A chain is any sequence of candidates that obeys this, and its weight is a
+//! product of likelihoods:
 //!
-//! - the size of the frame, given how far into its function the return address lies (short functions have small
-//!   frames); the tables were measured on the unwind data of compiled drivers, none of them on a stack;
-//! - every candidate passed over, as a stale word within another frame's locals, costs;
-//! - a call whose direct target is the function of the frame above is strong support, a call to something else
-//!   speaks against, unless the target is a jump or the call an indirect one;
-//! - words inside a `CONTEXT` record on the stack are saved registers and cost nothing to pass over.
+//! - of each frame's size, given the length of its function, or how far into it the return address lies (short
+//!   functions have small frames); the tables were measured on the unwind data of compiled drivers, not on stacks;
+//! - of each candidate passed over being a stale word within another frame's locals; words inside a `CONTEXT` record
+//!   are saved registers and cost nothing, words above the thread's first frame cost more;
+//! - of each call: a direct one to the function of the frame above is strong support, one to something else speaks
+//!   against it, a stack-cookie check most of all, since it returns before anything else can be called;
+//! - of each address, where no functions are known: calls end anywhere, pointers mostly lead to multiples of 16.
+//!
+//! Summing the weights of all chains forwards and backwards gives for every candidate how probable it is. Frames are
+//! those more likely live than not; of words that exclude each other at most one is. Where rivals leave none, the
+//! next frame says that there is a gap ([`Frame::gap_before`]).
 //!
 //! **Trap frames.** The kernel's trap entries keep their `KTRAP_FRAME` exactly at their stack pointer. A candidate
 //! with a plausible trap frame above it crosses into the interrupted code, whose RIP and RSP the frame gives, even
@@ -41,6 +46,7 @@
 //! address. The walk follows this chain and nothing else.
 
 mod arm64;
+mod candidate;
 mod chain;
 mod frame;
 mod frame_size;

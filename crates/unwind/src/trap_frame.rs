@@ -52,7 +52,10 @@ impl TrapFrame {
 
     fn of_bytes(address: VirtAddr, bytes: &[u8; SIZE as usize]) -> Self {
         let word = |offset: usize| {
-            bytes.get(offset..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u64::from_le_bytes(*word))
+            bytes
+                .get(offset..)
+                .and_then(|rest| rest.first_chunk())
+                .map_or(0, |word| u64::from_le_bytes(*word))
         };
         let byte = |offset: usize| bytes.get(offset).copied().unwrap_or(0);
         // In the processor's numbering: rax rcx rdx rbx rsp rbp rsi rdi r8 .. r11, then r12 .. r15 that are not kept.
@@ -208,10 +211,10 @@ mod tests {
     #[test]
     fn what_cannot_be_one() {
         for (offset, word) in [
-            (0x168, 0x1234),                       // RIP in no image
-            (0x178, 0x50244),                      // flags without the bit that is always set
-            (0x180, STACK.low.0 + 0x340 + 0x1c0),  // RSP not at the end of the frame
-            (0x188, 0x2b),                         // selectors of two rings
+            (0x168, 0x1234),                      // RIP in no image
+            (0x178, 0x50244),                     // flags without the bit that is always set
+            (0x180, STACK.low.0 + 0x340 + 0x1c0), // RSP not at the end of the frame
+            (0x188, 0x2b),                        // selectors of two rings
         ] {
             let mut bytes = planted(0x340);
             put(&mut bytes, 0x340 + offset, word);

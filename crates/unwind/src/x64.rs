@@ -1,7 +1,8 @@
 //! The x64 walk: one chain per stack, from stack to stack through trap frames.
 
 use crate::call_site::CallSite;
-use crate::chain::{Search, Standing, Step};
+use crate::candidate::{Search, Standing};
+use crate::chain::{self, Step};
 use crate::trap_frame::TrapFrame;
 use crate::{Code, End, Frame, Options, Reason, Stack, StackRange, Trust, UnusableStack};
 use stopcode_base::{Memory, Miss, VirtAddr, X64Registers};
@@ -34,8 +35,10 @@ pub(crate) fn walk(
         };
         let words = Words::read(memory, standing.stack_pointer, range, budget);
         budget = budget.saturating_sub(words.values.len() * 8);
-        let chain = Search { memory, code, stack: range }.best_chain(&standing, &words.values);
-        let leaves = chain.last().and_then(|step| step.node.trap).filter(|trap| !range.contains(trap.rsp()));
+        let search = Search { memory, code, stack: range };
+        let chain = chain::find(&search, &standing, &words.values);
+        let leaves =
+            chain.last().and_then(|step| step.candidate.trap).filter(|trap| !range.contains(trap.rsp()));
         let found = !chain.is_empty();
         if !chain.iter().all(|step| walk.push(step, code)) {
             walk.stack.ended = End::Limit;
@@ -65,7 +68,7 @@ impl Walk {
             return false;
         }
         self.stack.frames.push(frame_of(step));
-        let Some(trap) = step.node.trap else { return true };
+        let Some(trap) = step.candidate.trap else { return true };
         if self.stack.frames.len() >= self.max_frames {
             return false;
         }
@@ -76,20 +79,20 @@ impl Walk {
 }
 
 fn frame_of(step: &Step) -> Frame {
-    let node = &step.node;
-    let is_call = matches!(node.call, CallSite::Direct(_) | CallSite::Indirect);
+    let found = &step.candidate;
+    let is_call = matches!(found.call, CallSite::Direct(_) | CallSite::Indirect);
     let reasons = [
         (step.callee_at_entry, Reason::CalleeAtEntry),
         (is_call, Reason::CallBytesMatch),
         (step.calls_callee, Reason::CallTargetIsCallee),
-        (node.known_function, Reason::InsideKnownFunction),
-        (node.trap.is_some(), Reason::HasTrapFrameAt(node.slot.plus(8))),
+        (found.known_function, Reason::InsideKnownFunction),
+        (found.trap.is_some(), Reason::HasTrapFrameAt(found.slot.plus(8))),
     ];
     Frame {
-        instruction: node.value,
-        stack_pointer: node.slot.plus(8),
+        instruction: found.value,
+        stack_pointer: found.slot.plus(8),
         trust: if is_call { Trust::ScanCall } else { Trust::Scan },
-        return_slot: Some(node.slot),
+        return_slot: Some(found.slot),
         why: reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect(),
         gap_before: step.gap_before,
     }
@@ -148,7 +151,8 @@ impl Words {
         if let Some(miss) = missing {
             bytes.truncate(miss.got);
         }
-        let words = bytes.chunks_exact(8).filter_map(|word| word.first_chunk()).map(|w| u64::from_le_bytes(*w));
+        let words =
+            bytes.chunks_exact(8).filter_map(|word| word.first_chunk()).map(|w| u64::from_le_bytes(*w));
         Self { values: words.collect(), missing, cut: (wanted as u64) < above & !7 }
     }
 

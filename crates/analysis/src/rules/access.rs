@@ -8,8 +8,8 @@ use crate::verdict::{Basis, Class, Suspect, SuspectKind};
 use crate::weights;
 use stopcode_base::VirtAddr;
 use stopcode_image::AccessKind;
-use stopcode_kernel::Hypervisor;
-use stopcode_knowledge as knowledge;
+use stopcode_kernel::{Hypervisor, Trust};
+use stopcode_knowledge::{self as knowledge, Category};
 
 /// STATUS_ACCESS_VIOLATION.
 const ACCESS_VIOLATION: u32 = 0xc000_0005;
@@ -39,14 +39,21 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
-/// The address the fault was about.
-fn fault_address(facts: &Facts<'_>) -> Option<VirtAddr> {
+/// The address the fault was about: an argument, the exception's second parameter, or, where neither tells, the one address
+/// that the instruction touches.
+pub(super) fn fault_address(facts: &Facts<'_>) -> Option<VirtAddr> {
     let stop = facts.stop.as_ref()?;
     match stop.base {
         0x0a | 0xd1 | 0x50 | 0xbe | 0xfc | 0xd5 => Some(VirtAddr(stop.arg(1))),
         _ => {
             let exception = facts.exception().filter(|exception| exception.code == ACCESS_VIOLATION)?;
-            exception.parameters.get(1).copied().map(VirtAddr)
+            exception.parameters.get(1).copied().map(VirtAddr).or_else(|| {
+                let instruction = facts.instruction().filter(|i| i.address == exception.address)?;
+                match instruction.accesses.as_slice() {
+                    [only] => only.address,
+                    _ => None,
+                }
+            })
         }
     }
 }
@@ -143,26 +150,7 @@ fn touched(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
         for cause in [memory(), processor()] {
             findings.contradicts(&cause, item(Basis::Arguments, weights::MODERATE, text.clone()));
         }
-    } else if let Some((bit, whole)) = flipped_pointer(facts, address) {
-        let text = format!(
-            "the address it touched, {}, is one flipped bit (bit {bit}) away from {}, where memory is known to be",
-            address.windbg(),
-            whole.windbg()
-        );
-        findings.supports(&memory(), item(Basis::Arguments, weights::CLEAR, text));
     }
-}
-
-/// A non-canonical address that one bit turns into an address the dump holds.
-fn flipped_pointer(facts: &Facts<'_>, address: VirtAddr) -> Option<(u32, VirtAddr)> {
-    if !facts.is_dump() || address.0 == u64::MAX {
-        return None;
-    }
-    (12..64).map(|bit| (bit, VirtAddr(address.0 ^ (1 << bit)))).find(|(_, whole)| {
-        whole.is_kernel()
-            && (facts.witness.module_at(*whole).is_some() || facts.witness.bytes(*whole, 8).len() == 8)
-            && !address.is_canonical()
-    })
 }
 
 /// The command that shows the exception record.
@@ -232,18 +220,80 @@ fn agreement(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
 /// A fault that the instruction cannot raise: the hypervisor or firmware injected it, or the processor erred.
 fn impossible(facts: &Facts<'_>, findings: &mut Findings, text: &str, command: &str, at: VirtAddr) {
     let item = |weight| evidence(Basis::CodeBytes, weight, text).shown_by(command).at(at);
-    let below = facts.witness.system().hypervisor.get();
-    if matches!(below, Some(Hypervisor::Present | Hypervisor::Root)) {
-        findings.supports(&firmware(), item(weights::CLEAR));
-        let hypervisor = Suspect { kind: SuspectKind::Os, module: None, name: "the hypervisor".to_owned() };
-        findings.supports(&Cause::by(Class::OsBug, hypervisor), item(weights::MODERATE));
-        findings.supports(&processor(), item(weights::SLIGHT));
-    } else {
-        findings.supports(&processor(), item(weights::CLEAR));
-        findings.supports(&firmware(), item(weights::SLIGHT));
+    let system = facts.witness.system();
+    let hypervisor = Cause::by(
+        Class::OsBug,
+        Suspect { kind: SuspectKind::Os, module: None, name: "the hypervisor below Windows".to_owned() },
+    );
+    match system.hypervisor.known_with_source() {
+        Some((Hypervisor::Present | Hypervisor::Root, source)) => {
+            findings.supports(&hypervisor, item(weights::MODERATE));
+            findings.supports(&firmware(), item(weights::MODERATE));
+            findings.supports(&processor(), item(weights::SLIGHT));
+            let role = match system.hypervisor.get() {
+                Some(Hypervisor::Root) => "this Windows is Hyper-V's root partition",
+                _ => "a hypervisor runs below this Windows",
+            };
+            let text = format!(
+                "{role} ({source}): an access that the hypervisor refuses comes back as an exception the instruction could not raise alone"
+            );
+            findings.supports(&hypervisor, evidence(Basis::Environment, weights::SLIGHT, text).shown_by("!cpuinfo; lm"));
+        }
+        _ => {
+            findings.supports(&processor(), item(weights::CLEAR));
+            findings.supports(&firmware(), item(weights::SLIGHT));
+        }
     }
-    let weaker = evidence(Basis::CodeBytes, weights::MODERATE, text).shown_by(command).at(at);
-    findings.contradicts_all(|cause| is_software(cause.class) && cause.suspect.as_ref().is_some_and(|s| s.module.is_some()), &weaker);
+    trap_entry(facts, findings, &hypervisor);
+    firmware_set_up(facts, findings);
+    let weaker = evidence(Basis::CodeBytes, weights::SLIGHT, text).shown_by(command).at(at);
+    let names_a_driver = |cause: &Cause| is_software(cause.class) && cause.suspect.as_ref().is_some_and(|s| s.module.is_some());
+    findings.contradicts_all(names_a_driver, &weaker);
+}
+
+/// Which of the kernel's trap entries took the exception: an access fault comes through the page-fault or the general-protection
+/// entry and no other.
+fn trap_entry(facts: &Facts<'_>, findings: &mut Findings, hypervisor: &Cause) {
+    let Some(stack) = facts.bug_check_stack() else { return };
+    let entry = stack.frames.windows(2).find_map(|pair| match pair {
+        [entry, interrupted] if interrupted.trust == Trust::TrapFrame => Some(entry),
+        _ => None,
+    });
+    let Some((entry, symbol)) = entry.and_then(|e| Some((e, e.place.symbol.as_deref()?))) else { return };
+    if !symbol.starts_with("Ki") || ["KiPageFault", "KiGeneralProtectionFault"].iter().any(|usual| symbol.starts_with(usual)) {
+        return;
+    }
+    let text = format!("the exception came through nt!{symbol}, which no plain memory access leads to");
+    for cause in [hypervisor, &firmware()] {
+        findings.supports(cause, evidence(Basis::Stack, weights::SLIGHT, text.clone()).shown_by("k").at(entry.instruction));
+    }
+}
+
+/// Seconds after start, drivers of power, chipset and buses work on what firmware describes and maps.
+fn firmware_set_up(facts: &Facts<'_>, findings: &mut Findings) {
+    const START_SECONDS: f64 = 60.0;
+    let Some(uptime) = facts.witness.system().uptime_seconds.get().filter(|seconds| *seconds < START_SECONDS) else { return };
+    let Some(address) = facts.code_address() else { return };
+    let Some(image) = facts.place(address).image else { return };
+    let Some(driver) = knowledge::driver(&image) else { return };
+    if !matches!(driver.category, Category::Power | Category::Chipset | Category::Bus) {
+        return;
+    }
+    let text = format!("it happened {uptime:.1} seconds after start, while devices are set up");
+    findings.supports(&firmware(), evidence(Basis::Environment, weights::SLIGHT, text).shown_by(".time"));
+    let text = format!(
+        "{image} ({}) works on registers and tables that firmware describes to it (ACPI)",
+        driver.product
+    );
+    let lmvm = format!("lmvm {}", image.rsplit_once('.').map_or(image.as_str(), |(stem, _)| stem));
+    findings.supports(&firmware(), evidence(Basis::Modules, weights::SLIGHT, text).shown_by(lmvm));
+    let frames = facts.judged().map_or(0, |stack| {
+        stack.frames.iter().take_while(|frame| frame.place.image.as_deref() == Some(image.as_str())).count()
+    });
+    if frames > 1 {
+        let text = format!("the {frames} innermost frames all belong to {image}: it was at its own work, not called into by another driver");
+        findings.supports(&driver_cause(facts, &image), evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k"));
+    }
 }
 
 /// An illegal instruction that is none: the processor read or decoded something else than memory holds.

@@ -47,7 +47,10 @@ fn page_table(facts: &Facts<'_>, findings: &mut Findings) {
                 "the page-table entry at {pte:#x} should be empty and holds {value:#x}: exactly one bit (bit {}) is set",
                 value.trailing_zeros()
             );
-            let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(format!("!pte {pte:#x}"));
+            let item = |weight| {
+                let item = evidence(Basis::Arguments, weight, text.clone());
+                item.shown_by(format!("!pte {pte:#x}")).with_bit(value.trailing_zeros())
+            };
             findings.supports(&memory(), item(weights::STRONG + weights::SLIGHT));
             findings.supports(&processor(), item(weights::SLIGHT));
             findings.contradicts(&Cause::of(Class::PoolCorruptionByDriver), item(weights::MODERATE));

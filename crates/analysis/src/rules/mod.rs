@@ -2,6 +2,7 @@
 //! what speaks for or against a cause and names the command that shows it.
 
 mod access;
+mod bits;
 mod double_fault;
 mod environment;
 mod foreign;
@@ -25,12 +26,13 @@ use stopcode_knowledge::{self as knowledge, Category};
 type Rule = fn(&Facts<'_>, &mut Findings);
 
 /// In this order: a rule may look at what earlier ones found (`environment` weighs against all of them).
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 15] = [
     verifier::rule,
     double_fault::rule,
     memory_manager::rule,
     pool::rule,
     access::rule,
+    bits::rule,
     video::rule,
     hang::rule,
     power::rule,
@@ -69,19 +71,19 @@ pub(crate) fn hardware(class: Class, name: &str) -> Cause {
 
 /// Memory modules.
 pub(crate) fn memory() -> Cause {
-    hardware(Class::MemoryHardware, "memory (modules, slots or their settings)")
+    hardware(Class::MemoryHardware, "memory modules, their slots or settings")
 }
 
 /// The processor.
 pub(crate) fn processor() -> Cause {
-    hardware(Class::ProcessorHardware, "processor (its voltage, clock or microcode)")
+    hardware(Class::ProcessorHardware, "the processor or how it is driven (voltage, clock, microcode)")
 }
 
 /// Firmware.
 pub(crate) fn firmware() -> Cause {
     Cause::by(
         Class::FirmwareBios,
-        Suspect { kind: SuspectKind::Firmware, module: None, name: "firmware (BIOS/UEFI)".to_owned() },
+        Suspect { kind: SuspectKind::Firmware, module: None, name: "BIOS/UEFI".to_owned() },
     )
 }
 

@@ -77,7 +77,8 @@ impl<'f, 'p> Locator<'f, 'p> {
         }
     }
 
-    fn report(&mut self, name: &str, field: usize, what: String) {
+    /// Names the part whose offset is at `field`, and what is wrong with it.
+    pub(super) fn report(&mut self, name: &str, field: usize, what: String) {
         let place = format!("{name} (offset at {field:#x} of the triage header)");
         self.problems.push(Problem::new(Severity::Warning, place, what));
     }

@@ -1,26 +1,27 @@
 //! Builds small dumps by hand, field by field, without a line of the reader's code.
 
 #![allow(dead_code)] // Each test file uses its own part.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Helpers of tests are tests.
 
 /// Where the kernel of the built dump lies.
-pub const KERNEL: u64 = 0xffff_f800_1000_0000;
+pub(crate) const KERNEL: u64 = 0xffff_f800_1000_0000;
 /// Addresses of the structures of the built dump.
-pub const PRCB: u64 = 0xffff_f800_2000_0180;
-pub const THREAD: u64 = 0xffff_a000_0000_1080;
-pub const PROCESS: u64 = 0xffff_a000_0000_8080;
-pub const STACK: u64 = 0xffff_b000_0000_2f00;
-pub const KDBG: u64 = KERNEL + 0x10_0000;
-pub const HEAP: u64 = 0xffff_c000_0000_0000;
+pub(crate) const PRCB: u64 = 0xffff_f800_2000_0180;
+pub(crate) const THREAD: u64 = 0xffff_a000_0000_1080;
+pub(crate) const PROCESS: u64 = 0xffff_a000_0000_8080;
+pub(crate) const STACK: u64 = 0xffff_b000_0000_2f00;
+pub(crate) const KDBG: u64 = KERNEL + 0x10_0000;
+pub(crate) const HEAP: u64 = 0xffff_c000_0000_0000;
 
-pub fn put16(bytes: &mut [u8], at: usize, value: u16) {
+pub(crate) fn put16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
 }
 
-pub fn put32(bytes: &mut [u8], at: usize, value: u32) {
+pub(crate) fn put32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
-pub fn put64(bytes: &mut [u8], at: usize, value: u64) {
+pub(crate) fn put64(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
@@ -29,7 +30,7 @@ fn wide(text: &str) -> Vec<u8> {
 }
 
 /// A 64-bit header full of filler but for what every dump has.
-pub fn header(dump_type: u32) -> Vec<u8> {
+pub(crate) fn header(dump_type: u32) -> Vec<u8> {
     let mut h = b"PAGE".repeat(0x800);
     h[4..8].copy_from_slice(b"DU64");
     put32(&mut h, 0x8, 0xf);
@@ -52,7 +53,7 @@ pub fn header(dump_type: u32) -> Vec<u8> {
 }
 
 /// A 32-bit header, likewise.
-pub fn header32(dump_type: u32) -> Vec<u8> {
+pub(crate) fn header32(dump_type: u32) -> Vec<u8> {
     let mut h = b"PAGE".repeat(0x400);
     h[4..8].copy_from_slice(b"DUMP");
     put32(&mut h, 0xc, 7601);
@@ -95,13 +96,13 @@ fn kdbg() -> Vec<u8> {
 }
 
 /// What goes into a built dump.
-pub struct Plan {
-    pub drivers: Vec<(&'static str, u64)>,
-    pub unloaded: Vec<&'static str>,
-    pub blocks: Vec<(u64, Vec<u8>)>,
-    pub blobs: Vec<(u128, Vec<u8>)>,
-    pub lists: usize,
-    pub tail: Vec<u8>,
+pub(crate) struct Plan {
+    pub(crate) drivers: Vec<(&'static str, u64)>,
+    pub(crate) unloaded: Vec<&'static str>,
+    pub(crate) blocks: Vec<(u64, Vec<u8>)>,
+    pub(crate) blobs: Vec<(u128, Vec<u8>)>,
+    pub(crate) lists: usize,
+    pub(crate) tail: Vec<u8>,
 }
 
 impl Default for Plan {
@@ -136,7 +137,7 @@ fn place(file: &mut Vec<u8>, field: usize, part: &[u8]) {
 }
 
 impl Plan {
-    pub fn build(&self) -> Vec<u8> {
+    pub(crate) fn build(&self) -> Vec<u8> {
         let mut f = header(4);
         f.resize(0x2080, 0);
         put32(&mut f, 0x200c, 0x348);
@@ -231,11 +232,13 @@ impl Plan {
     fn blob_chain(&self) -> Vec<u8> {
         let mut chain = b"DumpBlob\x10\0\0\0\x61\x4a\0\xf0".to_vec();
         for (guid, data) in &self.blobs {
-            let [a, b, c, d, e, f, g, h, rest @ ..] = guid.to_be_bytes();
+            let mut guid = guid.to_be_bytes();
+            guid[..4].reverse();
+            guid[4..6].reverse();
+            guid[6..8].reverse();
             let padding = data.len().next_multiple_of(8) - data.len();
             chain.extend(0x20_u32.to_le_bytes());
-            chain.extend([d, c, b, a, f, e, h, g]);
-            chain.extend(rest);
+            chain.extend(guid);
             for word in [data.len(), 0, padding] {
                 chain.extend((word as u32).to_le_bytes());
             }
@@ -247,7 +250,7 @@ impl Plan {
 }
 
 /// Reads everything that a dump offers, so that nothing lazy hides a fault; returns a bound on what it gave.
-pub fn exercise(dump: &stopcode_dump::Dump) -> usize {
+pub(crate) fn exercise(dump: &stopcode_dump::Dump) -> usize {
     use stopcode_base::{Memory, VirtAddr};
     let mut given = format!("{} {} {:?}", dump.kind(), dump.kind_id(), dump.header()).len();
     given += dump.problems().iter().map(|p| p.what.len() + p.place.len()).sum::<usize>();

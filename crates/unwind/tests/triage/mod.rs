@@ -1,26 +1,28 @@
 //! The least of a triage-dump reader that these tests need: blocks of memory, modules, the crashing stack, and
 //! symbols out of a Volatility ISF file.
 
+#![allow(clippy::indexing_slicing, clippy::print_stderr, clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use stopcode_base::{Memory, MissReason, VirtAddr};
 use stopcode_unwind::{Code, CodeAt, StackKind, StackRange};
 
-pub fn shared(what: &str) -> Option<PathBuf> {
+pub(crate) fn shared(what: &str) -> Option<PathBuf> {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")).join(what);
     path.exists().then_some(path)
 }
 
-pub struct Dump {
+pub(crate) struct Dump {
     bytes: Vec<u8>,
     /// Start, end, file offset.
     blocks: Vec<(u64, u64, usize)>,
     /// Base, size.
-    pub modules: Vec<(u64, u64)>,
+    pub(crate) modules: Vec<(u64, u64)>,
 }
 
 impl Dump {
-    pub fn open(test: &str, what: &str) -> Option<Self> {
+    pub(crate) fn open(test: &str, what: &str) -> Option<Self> {
         let Some(path) = shared(what) else {
             eprintln!("SKIPPED: {test}: ../shared is not beside the checkout");
             return None;
@@ -49,22 +51,22 @@ impl Dump {
         }
     }
 
-    pub fn u32(&self, at: usize) -> u32 {
+    pub(crate) fn u32(&self, at: usize) -> u32 {
         self.bytes.get(at..at + 4).map_or(0, |b| u32::from_le_bytes(b.try_into().unwrap()))
     }
 
-    pub fn u64(&self, at: usize) -> u64 {
+    pub(crate) fn u64(&self, at: usize) -> u64 {
         self.bytes.get(at..at + 8).map_or(0, |b| u64::from_le_bytes(b.try_into().unwrap()))
     }
 
     /// The stack from the lowest stored word up.
-    pub fn crash_stack(&self) -> StackRange {
+    pub(crate) fn crash_stack(&self) -> StackRange {
         let low = self.u64(0x2048);
         let high = VirtAddr(low + u64::from(self.u32(0x202c)));
         StackRange { low: VirtAddr(low), high, kind: StackKind::Thread }
     }
 
-    pub fn image(&self, isf: Option<&str>) -> Image {
+    pub(crate) fn image(&self, isf: Option<&str>) -> Image {
         let mut image = Image { modules: self.modules.clone(), symbols: BTreeMap::new() };
         if let Some(isf) = isf {
             let file = std::fs::File::open(shared(isf).unwrap()).unwrap();
@@ -110,7 +112,7 @@ impl Memory for Dump {
 }
 
 /// What a module list and a list of named addresses tell. An ISF does not say which names are data.
-pub struct Image {
+pub(crate) struct Image {
     modules: Vec<(u64, u64)>,
     /// Size of the string literal that stands there, if it is one.
     symbols: BTreeMap<u64, Option<u64>>,
@@ -121,7 +123,8 @@ const FAR: u64 = 0x4000;
 
 impl Code for Image {
     fn at(&self, address: VirtAddr) -> CodeAt {
-        let Some((base, size)) = self.modules.iter().find(|(base, size)| address.0.wrapping_sub(*base) < *size)
+        let Some((base, size)) =
+            self.modules.iter().find(|(base, size)| address.0.wrapping_sub(*base) < *size)
         else {
             return CodeAt::NotCode;
         };
