@@ -34,7 +34,10 @@ pub(crate) fn ci(root: &Path) -> anyhow::Result<()> {
             line: "cargo doc --workspace --no-deps --document-private-items --locked".to_owned(),
             settings: vec![("RUSTDOCFLAGS", "-D warnings")],
         },
-        step("licences, bans, sources", "cargo deny --offline --locked check licenses bans sources || cargo deny --locked check licenses bans sources"),
+        step(
+            "licences, bans, sources",
+            "cargo deny --offline --locked check licenses bans sources || cargo deny --locked check licenses bans sources",
+        ),
     ];
     steps.extend(fuzz_steps(root, FUZZ_SECONDS)?);
     run(root, &steps)
@@ -43,7 +46,10 @@ pub(crate) fn ci(root: &Path) -> anyhow::Result<()> {
 /// What is too slow for the gate.
 pub(crate) fn long(root: &Path) -> anyhow::Result<()> {
     let mut steps = vec![
-        step("damage, every byte", "STOPCODE_LONG=1 cargo test --release --locked -p stopcode --test damage -- --nocapture"),
+        step(
+            "damage, every byte",
+            "STOPCODE_LONG=1 cargo test --release --locked -p stopcode --test damage -- --nocapture",
+        ),
         step("benches", "cargo bench --locked --workspace"),
     ];
     steps.extend(fuzz_steps(root, LONG_FUZZ_SECONDS)?);

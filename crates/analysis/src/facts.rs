@@ -156,8 +156,6 @@ impl<'w> Facts<'w> {
         Suspect { kind: SuspectKind::Driver, module: Some(image.to_owned()), name }
     }
 
-
-
     /// `nt!KiPageFault+0x35`, `amdppm+0x334c`, or the bare address.
     pub(crate) fn label(&self, address: VirtAddr) -> String {
         self.witness.place(address).label().unwrap_or_else(|| address.windbg())
@@ -167,14 +165,25 @@ impl<'w> Facts<'w> {
     pub(crate) fn place(&self, address: VirtAddr) -> Place {
         self.witness.place(address)
     }
-
 }
 
 /// How near an image stands to Windows, by its name alone.
 pub(crate) fn standing(image: &str) -> Standing {
     const CORE: [&str; 14] = [
-        "ntoskrnl.exe", "ntkrnlmp.exe", "ntkrnlpa.exe", "ntkrpamp.exe", "ntkrla57.exe", "hal.dll", "halmacpi.dll",
-        "kd.dll", "kdcom.dll", "ci.dll", "pshed.dll", "bootvid.dll", "verifier.sys", "werkernel.sys",
+        "ntoskrnl.exe",
+        "ntkrnlmp.exe",
+        "ntkrnlpa.exe",
+        "ntkrpamp.exe",
+        "ntkrla57.exe",
+        "hal.dll",
+        "halmacpi.dll",
+        "kd.dll",
+        "kdcom.dll",
+        "ci.dll",
+        "pshed.dll",
+        "bootvid.dll",
+        "verifier.sys",
+        "werkernel.sys",
     ];
     if CORE.contains(&image) {
         return Standing::Core;

@@ -110,7 +110,11 @@ impl Findings {
 
     fn account(&mut self, cause: &Cause) -> &mut Account {
         let at = self.accounts.iter().position(|account| account.cause == *cause).unwrap_or_else(|| {
-            self.accounts.push(Account { cause: cause.clone(), supports: Vec::new(), contradicts: Vec::new() });
+            self.accounts.push(Account {
+                cause: cause.clone(),
+                supports: Vec::new(),
+                contradicts: Vec::new(),
+            });
             self.accounts.len() - 1
         });
         // The position was just found or made.

@@ -5,7 +5,8 @@ use crate::witness::{Remark, Witness, WitnessKind};
 use std::borrow::Cow;
 use stopcode_base::{Fact, VirtAddr};
 use stopcode_kernel::{
-    Context, Exception, Machine, Module, Place, Processor, Pte, Stack, StopCode, System, Thread, UnloadedModule, Verifier,
+    Context, Exception, Machine, Module, Place, Processor, Pte, Stack, StopCode, System, Thread,
+    UnloadedModule, Verifier,
 };
 
 /// A [`Witness`] over a dump's machine.

@@ -67,18 +67,23 @@ fn carry_over(members: &[SeriesMember<'_>], findings: &mut Findings) {
             .iter()
             .filter_map(|member| Some((member, member.verdict.hypotheses.iter().find(|h| key(h) == cause)?)))
             .collect();
-        let Some((_, strongest)) = said.iter().max_by(|a, b| a.1.confidence.total_cmp(&b.1.confidence)) else { continue };
+        let Some((_, strongest)) = said.iter().max_by(|a, b| a.1.confidence.total_cmp(&b.1.confidence))
+        else {
+            continue;
+        };
         let target = Cause { class: cause.0, suspect: strongest.suspect.clone() };
         let sum: f64 = said.iter().map(|(_, h)| h.confidence).sum();
         let share = sum / members.len() as f64;
-        let codes: BTreeSet<&str> = said.iter().filter_map(|(member, _)| member.base_code.as_deref()).collect();
+        let codes: BTreeSet<&str> =
+            said.iter().filter_map(|(member, _)| member.base_code.as_deref()).collect();
         let text = format!(
             "{} of {} dumps count it among the possible causes ({}), together with a weight of {sum:.1}",
             said.len(),
             members.len(),
             codes.into_iter().collect::<Vec<_>>().join(", "),
         );
-        let weight = (share * weights::DECISIVE + (said.len() as f64).ln() * weights::SLIGHT).min(weights::DECISIVE);
+        let weight =
+            (share * weights::DECISIVE + (said.len() as f64).ln() * weights::SLIGHT).min(weights::DECISIVE);
         findings.supports(&target, evidence(Basis::Series, weight, text));
         if let Some(best) = strongest.supports.first() {
             let mut best = best.clone();
@@ -91,7 +96,8 @@ fn carry_over(members: &[SeriesMember<'_>], findings: &mut Findings) {
 /// Different codes in different code, with no driver in common: the machine, not a program.
 fn random_codes(members: &[SeriesMember<'_>], findings: &mut Findings) {
     let codes: BTreeSet<&str> = members.iter().filter_map(|member| member.base_code.as_deref()).collect();
-    let places: BTreeSet<&str> = members.iter().filter_map(|m| m.verdict.bucket.text.rsplit('|').next()).collect();
+    let places: BTreeSet<&str> =
+        members.iter().filter_map(|m| m.verdict.bucket.text.rsplit('|').next()).collect();
     let list = codes.iter().copied().collect::<Vec<_>>().join(", ");
     if codes.len() >= 3 && codes.len() * 2 > members.len() {
         let text = format!(
@@ -105,8 +111,14 @@ fn random_codes(members: &[SeriesMember<'_>], findings: &mut Findings) {
         findings.supports(&rules::processor(), item(weights::MODERATE));
         findings.contradicts_all(|cause| names_one_driver(cause), &item(weights::MODERATE));
     } else if codes.len() == 1 && members.len() >= 3 {
-        let text = format!("{} dumps with one stop code ({list}): it repeats, as software or one failing part does", members.len());
-        findings.contradicts_all(|cause| cause.class == Class::MemoryHardware, &evidence(Basis::Series, weights::MODERATE, text));
+        let text = format!(
+            "{} dumps with one stop code ({list}): it repeats, as software or one failing part does",
+            members.len()
+        );
+        findings.contradicts_all(
+            |cause| cause.class == Class::MemoryHardware,
+            &evidence(Basis::Series, weights::MODERATE, text),
+        );
     }
 }
 
@@ -114,7 +126,9 @@ fn random_codes(members: &[SeriesMember<'_>], findings: &mut Findings) {
 fn flipped_bits(members: &[SeriesMember<'_>], findings: &mut Findings) {
     let bits: Vec<u8> = members
         .iter()
-        .filter_map(|m| m.verdict.hypotheses.iter().flat_map(|h| &h.supports).find_map(|evidence| evidence.flipped_bit))
+        .filter_map(|m| {
+            m.verdict.hypotheses.iter().flat_map(|h| &h.supports).find_map(|evidence| evidence.flipped_bit)
+        })
         .collect();
     if bits.is_empty() {
         return;
@@ -122,7 +136,11 @@ fn flipped_bits(members: &[SeriesMember<'_>], findings: &mut Findings) {
     let again = bits.iter().filter(|bit| bits.iter().filter(|other| other == bit).count() > 1).count();
     let list = bits.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     let text = if again > 1 {
-        format!("{} of {} dumps show a single flipped bit, {again} of them the same one (bits {list}): one bit of the memory that fails again", bits.len(), members.len())
+        format!(
+            "{} of {} dumps show a single flipped bit, {again} of them the same one (bits {list}): one bit of the memory that fails again",
+            bits.len(),
+            members.len()
+        )
     } else {
         format!("{} of {} dumps show a single flipped bit (bits {list})", bits.len(), members.len())
     };
@@ -143,8 +161,10 @@ fn counted(members: &[SeriesMember<'_>]) -> String {
         }
     }
     codes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let list: Vec<String> =
-        codes.iter().map(|(code, count)| if *count == 1 { (*code).to_owned() } else { format!("{code} ({count} times)") }).collect();
+    let list: Vec<String> = codes
+        .iter()
+        .map(|(code, count)| if *count == 1 { (*code).to_owned() } else { format!("{code} ({count} times)") })
+        .collect();
     format!("{} crashes of one machine: {}.", members.len(), list.join(", "))
 }
 
@@ -153,9 +173,20 @@ fn steps(members: &[SeriesMember<'_>], hypotheses: &[Hypothesis]) -> Vec<NextSte
     let mut steps: Vec<NextStep> = Vec::new();
     for hypothesis in hypotheses.iter().filter(|h| h.class != Class::Unknown) {
         let holds = |verdict: &&Verdict| {
-            verdict.hypotheses.iter().find(|h| h.class != Class::Unknown).is_some_and(|lead| key(lead) == key(hypothesis))
+            verdict
+                .hypotheses
+                .iter()
+                .find(|h| h.class != Class::Unknown)
+                .is_some_and(|lead| key(lead) == key(hypothesis))
         };
-        for step in members.iter().map(|m| m.verdict).filter(holds).take(1).flat_map(|verdict| &verdict.next_steps).take(3) {
+        for step in members
+            .iter()
+            .map(|m| m.verdict)
+            .filter(holds)
+            .take(1)
+            .flat_map(|verdict| &verdict.next_steps)
+            .take(3)
+        {
             if !steps.iter().any(|known| known.text == step.text) {
                 steps.push(step.clone());
             }

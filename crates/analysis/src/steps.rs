@@ -42,7 +42,10 @@ pub(crate) fn next_steps(facts: &Facts<'_>, hypotheses: &[Hypothesis]) -> Vec<Ne
 }
 
 fn wants_verifier(class: Class) -> bool {
-    matches!(class, Class::PoolCorruptionByDriver | Class::DriverBug | Class::Unknown | Class::AntivirusOrFilterDriver)
+    matches!(
+        class,
+        Class::PoolCorruptionByDriver | Class::DriverBug | Class::Unknown | Class::AntivirusOrFilterDriver
+    )
 }
 
 fn step(text: impl Into<String>, reason: impl Into<String>, undo: Option<&str>) -> NextStep {
@@ -52,20 +55,22 @@ fn step(text: impl Into<String>, reason: impl Into<String>, undo: Option<&str>) 
 fn for_cause(facts: &Facts<'_>, hypothesis: &Hypothesis) -> Vec<NextStep> {
     let module = hypothesis.suspect.as_ref().and_then(|suspect| suspect.module.as_deref());
     match hypothesis.class {
-        Class::MemoryHardware => vec![
-            step(
-                "Take memory back to its rated speed (XMP/EXPO off), then test it overnight with MemTest86 or MemTest86+, each module alone if errors show.",
-                "a test that runs outside Windows tells memory from software",
-                Some("turn the profile on again in the firmware's set-up"),
-            ),
-        ],
+        Class::MemoryHardware => vec![step(
+            "Take memory back to its rated speed (XMP/EXPO off), then test it overnight with MemTest86 or MemTest86+, each module alone if errors show.",
+            "a test that runs outside Windows tells memory from software",
+            Some("turn the profile on again in the firmware's set-up"),
+        )],
         Class::ProcessorHardware => vec![
             step(
                 "Load the firmware's default settings: no overclock, no undervolt, no curve optimiser.",
                 "processors that are driven past their limits err in ways that look like driver bugs",
                 Some("enter the old settings again"),
             ),
-            step("Update the firmware (BIOS/UEFI) from the maker's page; it carries microcode.", "known processor errors are mended by microcode", None),
+            step(
+                "Update the firmware (BIOS/UEFI) from the maker's page; it carries microcode.",
+                "known processor errors are mended by microcode",
+                None,
+            ),
         ],
         Class::FirmwareBios => vec![step(
             "Update the firmware (BIOS/UEFI) from the maker's page, or go back one version if the trouble began with an update.",
@@ -86,28 +91,61 @@ fn for_cause(facts: &Facts<'_>, hypothesis: &Hypothesis) -> Vec<NextStep> {
         ],
         Class::StorageHardware | Class::FilesystemCorruption => vec![
             step("Save your data first.", "a disk that fails seldom recovers", None),
-            step("Read the disk's own report (SMART) and update its firmware; check cable and slot.", "it counts its errors", None),
-            step("Run `chkdsk /scan`, then `sfc /scannow` and `DISM /Online /Cleanup-Image /RestoreHealth`.", "they find and mend damaged files", None),
+            step(
+                "Read the disk's own report (SMART) and update its firmware; check cable and slot.",
+                "it counts its errors",
+                None,
+            ),
+            step(
+                "Run `chkdsk /scan`, then `sfc /scannow` and `DISM /Online /Cleanup-Image /RestoreHealth`.",
+                "they find and mend damaged files",
+                None,
+            ),
         ],
-        Class::OverheatingOrPower => vec![step("Check temperatures under load, dust, and the power supply.", "both cause random errors", None)],
-        Class::UsbDevice => vec![step("Unplug USB devices one by one; update hub and controller drivers.", "the device that brings it back is found by leaving it out", None)],
-        Class::Misconfiguration => vec![step("Undo the last change of settings (disk controller mode, Secure Boot, boot options).", "Windows starts with the settings it was installed with", None)],
+        Class::OverheatingOrPower => vec![step(
+            "Check temperatures under load, dust, and the power supply.",
+            "both cause random errors",
+            None,
+        )],
+        Class::UsbDevice => vec![step(
+            "Unplug USB devices one by one; update hub and controller drivers.",
+            "the device that brings it back is found by leaving it out",
+            None,
+        )],
+        Class::Misconfiguration => vec![step(
+            "Undo the last change of settings (disk controller mode, Secure Boot, boot options).",
+            "Windows starts with the settings it was installed with",
+            None,
+        )],
         Class::KernelStackOverflow => vec![step(
             "Reduce the number of filter drivers in the path (antivirus, backup, encryption, virtual disks): remove one, test, go on.",
             "each adds to the depth of the stack; none needs to be wrong by itself",
             Some("install it again"),
         )],
-        Class::IntentionalOrTest => vec![step("If somebody pressed the button on purpose, nothing needs mending.", "this stop is made by request", None)],
+        Class::IntentionalOrTest => vec![step(
+            "If somebody pressed the button on purpose, nothing needs mending.",
+            "this stop is made by request",
+            None,
+        )],
         Class::DeadlockOrHang => vec![step(
             "If it hangs again, write a full or kernel dump (System > Advanced > Startup and Recovery) and analyse that.",
             "only it holds what the waiting threads waited for",
             Some("set the dump kind back"),
         )],
-        Class::TamperingOrResearchTool => vec![step("Remove tools that hook or patch the kernel (cheats, anti-cheats, old protection drivers) and scan offline for malware.", "Windows stops when it finds its own code changed", None)],
-        Class::OsBug => vec![step("Install the pending Windows updates.", "bugs of Windows itself are mended there", Some("Settings > Windows Update > Update history > Uninstall updates"))],
-        Class::DriverBug | Class::VerifierDetectedDriverBug | Class::AntivirusOrFilterDriver | Class::PoolCorruptionByDriver => {
-            module.map(|image| for_driver(facts, image)).unwrap_or_default()
-        }
+        Class::TamperingOrResearchTool => vec![step(
+            "Remove tools that hook or patch the kernel (cheats, anti-cheats, old protection drivers) and scan offline for malware.",
+            "Windows stops when it finds its own code changed",
+            None,
+        )],
+        Class::OsBug => vec![step(
+            "Install the pending Windows updates.",
+            "bugs of Windows itself are mended there",
+            Some("Settings > Windows Update > Update history > Uninstall updates"),
+        )],
+        Class::DriverBug
+        | Class::VerifierDetectedDriverBug
+        | Class::AntivirusOrFilterDriver
+        | Class::PoolCorruptionByDriver => module.map(|image| for_driver(facts, image)).unwrap_or_default(),
         Class::Unknown => Vec::new(),
     }
 }
@@ -126,7 +164,11 @@ fn for_driver(facts: &Facts<'_>, image: &str) -> Vec<NextStep> {
     }
     let age = facts.module(image).and_then(|module| module.link_date.get()).map(|date| date.date_text());
     let dated = age.map(|date| format!(" (this one is of {date})")).unwrap_or_default();
-    let fixed = known.as_ref().and_then(|k| k.known_fixed_version.clone()).map(|v| format!("; {v} is known to mend it")).unwrap_or_default();
+    let fixed = known
+        .as_ref()
+        .and_then(|k| k.known_fixed_version.clone())
+        .map(|v| format!("; {v} is known to mend it"))
+        .unwrap_or_default();
     steps.push(step(
         format!("Install a newer version of {image}{dated} from its maker{fixed}."),
         "the fault may be mended there; if not, its maker needs this dump",

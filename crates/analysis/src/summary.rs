@@ -53,7 +53,12 @@ pub(crate) fn cause(hypotheses: &[Hypothesis]) -> String {
             None => "What is known does not tell the cause.".to_owned(),
         };
     }
-    let mut text = format!("The leading cause is {} ({}, {}).", who(lead), confidence_words(lead.confidence), percent(lead));
+    let mut text = format!(
+        "The leading cause is {} ({}, {}).",
+        who(lead),
+        confidence_words(lead.confidence),
+        percent(lead)
+    );
     if let Some(next) = runner_up(1).filter(|next| next.confidence >= 0.1) {
         text.push_str(&format!(" Next comes {} at {}.", who(next), percent(next)));
     }

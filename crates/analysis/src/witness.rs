@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use stopcode_base::{Fact, VirtAddr};
 use stopcode_kernel::{
-    Context, Exception, Module, Place, Processor, Pte, Stack, StopCode, System, Thread, UnloadedModule, Verifier,
+    Context, Exception, Module, Place, Processor, Pte, Stack, StopCode, System, Thread, UnloadedModule,
+    Verifier,
 };
 
 /// What kind of witness this is: it bounds what can be proved.

@@ -1,9 +1,9 @@
 //! A witness and its verdict, written down as a report.
 
 use crate::report::{
-    ArgumentReport, BucketReport, DumpReport, EvidenceReport, ExceptionReport, FrameReport, HypothesisReport, InputReport,
-    ModuleReport, NextStepReport, ProblemReport, SCHEMA_VERSION, StackReport, StopReport, SuspectReport, SystemReport,
-    UnloadedModuleReport, VerdictReport,
+    ArgumentReport, BucketReport, DumpReport, EvidenceReport, ExceptionReport, FrameReport, HypothesisReport,
+    InputReport, ModuleReport, NextStepReport, ProblemReport, SCHEMA_VERSION, StackReport, StopReport,
+    SuspectReport, SystemReport, UnloadedModuleReport, VerdictReport,
 };
 use stopcode_analysis::{Basis, Evidence, Hypothesis, NextStep, Verdict, Witness};
 use stopcode_base::{Problem, Severity, VirtAddr, visible};
@@ -161,7 +161,11 @@ fn frame(frame: &Frame) -> FrameReport {
 fn module(module: &Module) -> ModuleReport {
     let known = knowledge::driver(&module.image);
     ModuleReport {
-        name: visible(stopcode_base::file_name(if module.path.is_empty() { &module.image } else { &module.path })),
+        name: visible(stopcode_base::file_name(if module.path.is_empty() {
+            &module.image
+        } else {
+            &module.path
+        })),
         base: address(module.base),
         size: module.size,
         path: (!module.path.is_empty()).then(|| visible(&module.path)),

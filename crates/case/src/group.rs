@@ -32,7 +32,12 @@ impl Identity {
             processors: system.processors,
             processor: system.processor_name.clone(),
             model: system.machine.clone(),
-            drivers: witness.modules().iter().map(|m| m.image.clone()).filter(|image| third_party(image)).collect(),
+            drivers: witness
+                .modules()
+                .iter()
+                .map(|m| m.image.clone())
+                .filter(|image| third_party(image))
+                .collect(),
         }
     }
 
@@ -61,7 +66,8 @@ impl Identity {
         let drivers = self.shared_drivers(other);
         let hardware = agree(&self.model, &other.model) && agree(&self.processor, &other.processor);
         // Same model and processor alone may be two machines of one make: their drivers must not differ wholly.
-        drivers.is_some_and(|share| share >= SAME_DRIVERS) || hardware && drivers.is_none_or(|share| share >= SAME_DRIVERS / 2.0)
+        drivers.is_some_and(|share| share >= SAME_DRIVERS)
+            || hardware && drivers.is_none_or(|share| share >= SAME_DRIVERS / 2.0)
     }
 
     fn name(&self) -> String {
@@ -121,10 +127,16 @@ fn grouped_by(group: &[&Judged]) -> Vec<String> {
         return vec!["one dump: nothing to group".to_owned()];
     }
     let mut words = Vec::new();
-    if let Some(model) = first.model.as_ref().filter(|model| rest.iter().all(|other| other.model.as_ref() == Some(model))) {
+    if let Some(model) =
+        first.model.as_ref().filter(|model| rest.iter().all(|other| other.model.as_ref() == Some(model)))
+    {
         words.push(format!("maker and model {}", stopcode_base::visible(model)));
     }
-    if let Some(name) = first.processor.as_ref().filter(|name| rest.iter().all(|other| other.processor.as_ref() == Some(name))) {
+    if let Some(name) = first
+        .processor
+        .as_ref()
+        .filter(|name| rest.iter().all(|other| other.processor.as_ref() == Some(name)))
+    {
         words.push(format!("processor {}", stopcode_base::visible(name)));
     }
     if let Some(count) = first.processors {

@@ -106,12 +106,15 @@ fn is_wanted(path: &Path) -> bool {
 }
 
 fn has_extension(path: &Path, wanted: &[&str]) -> bool {
-    path.extension().is_some_and(|extension| wanted.iter().any(|wanted| extension.eq_ignore_ascii_case(wanted)))
+    path.extension()
+        .is_some_and(|extension| wanted.iter().any(|wanted| extension.eq_ignore_ascii_case(wanted)))
 }
 
 fn is_zip(path: &Path) -> bool {
     let mut magic = [0; 4];
-    path.is_file() && File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok()) && &magic == b"PK\x03\x04"
+    path.is_file()
+        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
+        && &magic == b"PK\x03\x04"
 }
 
 /// Members of an archive; the archive is opened again for each when it is read, so that members can be read side by side.
@@ -136,8 +139,12 @@ fn archive(path: &Path, inputs: &mut Vec<Input>) {
         total = total.saturating_add(size);
         let content = if size > MOST_BYTES || total > MOST_ARCHIVE_BYTES {
             Content::Failed(
-                Problem::new(Severity::Error, "archive", format!("a member of {size} bytes is more than is unpacked here"))
-                    .with_hint("unpack the archive and analyse the folder"),
+                Problem::new(
+                    Severity::Error,
+                    "archive",
+                    format!("a member of {size} bytes is more than is unpacked here"),
+                )
+                .with_hint("unpack the archive and analyse the folder"),
             )
         } else {
             Content::Member { archive: path.to_owned(), index, size }

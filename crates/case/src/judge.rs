@@ -58,11 +58,16 @@ fn of_bytes(name: &str, bytes: Vec<u8>, symbols: &SymbolSource) -> Vec<Judged> {
 }
 
 fn of_dump(name: &str, dump: Dump, symbols: &SymbolSource) -> Judged {
-    let input = InputReport { path: stopcode_base::visible(name), kind: dump.kind_id().to_owned(), size: dump.file_size() };
+    let input = InputReport {
+        path: stopcode_base::visible(name),
+        kind: dump.kind_id().to_owned(),
+        size: dump.file_size(),
+    };
     let machine = Machine::new(dump, symbols);
     let witness = MachineWitness::new(&machine);
     let verdict = weigh(&witness);
-    let problems: Vec<Problem> = machine.problems().iter().cloned().chain(symbol_problems(&machine, symbols)).collect();
+    let problems: Vec<Problem> =
+        machine.problems().iter().cloned().chain(symbol_problems(&machine, symbols)).collect();
     Judged {
         report: describe::dump_report(input, &witness, &verdict, &problems),
         identity: Some(Identity::of(&witness)),
@@ -76,9 +81,13 @@ fn symbol_problems(machine: &Machine, symbols: &SymbolSource) -> Vec<Problem> {
     let mut problems = symbols.problems().to_vec();
     let files = symbols.candidates().len();
     if files > 0 && machine.build().names.is_none() {
-        let text = format!("none of the {files} symbol files is exactly this kernel's; {}", machine.build().fingerprint);
+        let text = format!(
+            "none of the {files} symbol files is exactly this kernel's; {}",
+            machine.build().fingerprint
+        );
         problems.push(
-            Problem::new(Severity::Note, "symbols", text).with_hint("names are given from exactly matching symbols only"),
+            Problem::new(Severity::Note, "symbols", text)
+                .with_hint("names are given from exactly matching symbols only"),
         );
     }
     problems
@@ -89,8 +98,9 @@ fn texts(name: &str, bytes: &[u8]) -> Vec<Judged> {
     let crashes = match transcript::parse(bytes) {
         Ok(crashes) => crashes,
         Err(error) => {
-            let problem = Problem::new(Severity::Error, "text", error.to_string())
-                .with_hint("paste the output of `!analyze -v`, and of `k`, `lmvm` or `!thread` where you have it");
+            let problem = Problem::new(Severity::Error, "text", error.to_string()).with_hint(
+                "paste the output of `!analyze -v`, and of `k`, `lmvm` or `!thread` where you have it",
+            );
             return vec![failed(name, "text", size, problem)];
         }
     };

@@ -55,7 +55,8 @@ pub fn analyze(paths: &[PathBuf], options: &Options<'_>) -> Report {
             judged
         })
         .collect();
-    if single && judged.len() == 1
+    if single
+        && judged.len() == 1
         && let Some(only) = judged.pop()
     {
         return Report::One(Box::new(only.report));

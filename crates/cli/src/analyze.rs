@@ -58,10 +58,13 @@ const NO_VERDICT: u8 = 2;
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     if arguments.online {
-        say("note: this version has no symbol servers yet; --online fetches nothing, the analysis is the offline one");
+        say(
+            "note: this version has no symbol servers yet; --online fetches nothing, the analysis is the offline one",
+        );
     }
     let progress = crate::progress::Progress::new();
-    let options = Options { symbols: arguments.symbols.clone(), progress: Some(&|step| progress.show(&step)) };
+    let options =
+        Options { symbols: arguments.symbols.clone(), progress: Some(&|step| progress.show(&step)) };
     let report = stopcode_case::analyze(&arguments.paths, &options);
     progress.clear();
     if let Err(error) = print(arguments, &report) {
@@ -88,7 +91,8 @@ fn print(arguments: &Arguments, report: &Report) -> io::Result<()> {
         }
         None => {
             let stdout = io::stdout();
-            let colour = stdout.is_terminal() && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+            let colour =
+                stdout.is_terminal() && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
             let mut out = BufWriter::new(stdout.lock());
             stopcode_report::write(report, format, &Style::for_terminal(colour), &mut out)?;
             out.flush()

@@ -61,11 +61,10 @@ mod tests {
     fn parts_and_prefixes() {
         let parsed = parse_line(".cxr 0xffff850429891720; u 0xfffff8048b58334c L1 ; ~3k").unwrap();
         let names: Vec<_> = parsed.iter().map(|i| (i.command.name, i.processor, i.arguments)).collect();
-        assert_eq!(names, [
-            (".cxr", None, "0xffff850429891720"),
-            ("u", None, "0xfffff8048b58334c L1"),
-            ("k", Some(3), "")
-        ]);
+        assert_eq!(
+            names,
+            [(".cxr", None, "0xffff850429891720"), ("u", None, "0xfffff8048b58334c L1"), ("k", Some(3), "")]
+        );
         assert_eq!(parse_line("frobnicate 1"), Err(UnknownCommand("frobnicate".to_owned())));
         assert_eq!(parse_line("").unwrap(), []);
     }

@@ -6,4 +6,7 @@
 
 mod x64;
 
-pub use x64::{Access, AccessKind, Flow, Instruction, KnownRegisters, decode_x64};
+pub use x64::{
+    Access, AccessKind, Boundary, Flow, Instruction, KnownRegisters, boundary_x64, decode_x64,
+    needs_leaf1_ecx,
+};

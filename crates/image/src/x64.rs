@@ -1,7 +1,8 @@
 //! x64 instructions through iced-x86.
 
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Formatter, InstructionInfoFactory, MasmFormatter, OpAccess, Register,
+    CpuidFeature, Decoder, DecoderOptions, FlowControl, Formatter, InstructionInfoFactory, MasmFormatter,
+    OpAccess, Register,
 };
 use stopcode_base::{VirtAddr, X64Registers};
 
@@ -129,7 +130,8 @@ pub fn decode_x64(bytes: &[u8], at: VirtAddr, registers: Option<&KnownRegisters>
             let address = if segment_based {
                 None
             } else {
-                used.virtual_address(0, |register, _, _| value_of(register, registers, &decoded)).map(VirtAddr)
+                used.virtual_address(0, |register, _, _| value_of(register, registers, &decoded))
+                    .map(VirtAddr)
             };
             Some(Access { kind, size: used.memory_size().size(), address, segment_based })
         })
@@ -148,6 +150,66 @@ pub fn decode_x64(bytes: &[u8], at: VirtAddr, registers: Option<&KnownRegisters>
     })
 }
 
+/// How a run of code looks at the address right behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Boundary {
+    /// Of how many starting points decoding was tried.
+    pub tried: usize,
+    /// How many of them came to stand exactly at the end of the run.
+    pub met: usize,
+}
+
+impl Boundary {
+    /// An instruction begins there: nearly all ways lead to it.
+    pub const fn is_start(self) -> bool {
+        self.tried >= 8 && self.met * 4 >= self.tried * 3
+    }
+
+    /// No instruction begins there: hardly any way leads to it.
+    pub const fn is_inside(self) -> bool {
+        self.tried >= 8 && self.met * 8 <= self.tried
+    }
+}
+
+/// Decodes the code before an address from many starting points and counts how many come to stand at the address.
+///
+/// x64 code falls into step with itself after a few instructions, wherever decoding starts; so nearly all ways lead to
+/// an address where an instruction begins, and hardly any to one inside an instruction.
+pub fn boundary_x64(before: &[u8]) -> Boundary {
+    /// Enough for decoding to fall into step.
+    const SETTLE: usize = 32;
+    let last = before.len().saturating_sub(SETTLE);
+    let meets = |start: usize| {
+        let code = before.get(start..).unwrap_or_default();
+        let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+        while decoder.can_decode() {
+            if decoder.decode().is_invalid() {
+                return false;
+            }
+        }
+        true
+    };
+    Boundary { tried: last, met: (0..last).filter(|start| meets(*start)).count() }
+}
+
+/// Whether the instruction needs a feature that CPUID leaf 1 reports, and which: bit of ECX and name.
+pub fn needs_leaf1_ecx(bytes: &[u8]) -> Option<(u32, &'static str)> {
+    let mut decoder = Decoder::new(64, bytes, DecoderOptions::NONE);
+    let decoded = decoder.decode();
+    decoded.cpuid_features().iter().find_map(|feature| match feature {
+        CpuidFeature::POPCNT => Some((23, "POPCNT")),
+        CpuidFeature::SSE3 => Some((0, "SSE3")),
+        CpuidFeature::SSSE3 => Some((9, "SSSE3")),
+        CpuidFeature::SSE4_1 => Some((19, "SSE4.1")),
+        CpuidFeature::SSE4_2 => Some((20, "SSE4.2")),
+        CpuidFeature::MOVBE => Some((22, "MOVBE")),
+        CpuidFeature::AVX => Some((28, "AVX")),
+        CpuidFeature::F16C => Some((29, "F16C")),
+        CpuidFeature::FMA => Some((12, "FMA")),
+        _ => None,
+    })
+}
+
 /// kd's spelling of MASM: lower case, `h` suffix, no leading zero, operands in the ninth column.
 fn formatter() -> MasmFormatter {
     let mut formatter = MasmFormatter::new();
@@ -162,7 +224,11 @@ fn formatter() -> MasmFormatter {
 }
 
 /// A register's value before the instruction; segment bases other than FS and GS are 0 in long mode.
-fn value_of(register: Register, registers: Option<&KnownRegisters>, decoded: &iced_x86::Instruction) -> Option<u64> {
+fn value_of(
+    register: Register,
+    registers: Option<&KnownRegisters>,
+    decoded: &iced_x86::Instruction,
+) -> Option<u64> {
     if register.is_segment_register() {
         return Some(0);
     }
@@ -194,18 +260,25 @@ mod tests {
         let mut registers = X64Registers::default();
         registers.gpr[0] = 0x1000;
         // mov [rax+18h],ecx
-        let i = decode_x64(&[0x89, 0x48, 0x18], VirtAddr(0xfffff800_00000000), Some(&registers.into())).unwrap();
+        let i =
+            decode_x64(&[0x89, 0x48, 0x18], VirtAddr(0xfffff800_00000000), Some(&registers.into())).unwrap();
         assert_eq!(i.text, "mov     dword ptr [rax+18h],ecx");
         assert_eq!(i.length, 3);
-        assert_eq!(i.accesses, [Access {
-            kind: AccessKind::Write,
-            size: 4,
-            address: Some(VirtAddr(0x1018)),
-            segment_based: false
-        }]);
+        assert_eq!(
+            i.accesses,
+            [Access {
+                kind: AccessKind::Write,
+                size: 4,
+                address: Some(VirtAddr(0x1018)),
+                segment_based: false
+            }]
+        );
         assert_eq!(decode_x64(&[0x89, 0x48, 0x18], VirtAddr(0), None).unwrap().accesses[0].address, None);
         let not_rax = KnownRegisters { registers, known: !1 };
-        assert_eq!(decode_x64(&[0x89, 0x48, 0x18], VirtAddr(0), Some(&not_rax)).unwrap().accesses[0].address, None);
+        assert_eq!(
+            decode_x64(&[0x89, 0x48, 0x18], VirtAddr(0), Some(&not_rax)).unwrap().accesses[0].address,
+            None
+        );
     }
 
     #[test]
@@ -215,7 +288,9 @@ mod tests {
         let gs = decode_x64(&[0x65, 0x48, 0x8b, 0x04, 0x25, 0x88, 1, 0, 0], VirtAddr(0), Some(&r)).unwrap();
         assert!(gs.accesses[0].segment_based && gs.accesses[0].address.is_none());
         // movzx ecx,word ptr [rip+2189b4h], from the 2014 post
-        let rip = decode_x64(&[0x0f, 0xb7, 0x0d, 0xb4, 0x89, 0x21, 0], VirtAddr(0xfffff800_032aa865), Some(&r)).unwrap();
+        let rip =
+            decode_x64(&[0x0f, 0xb7, 0x0d, 0xb4, 0x89, 0x21, 0], VirtAddr(0xfffff800_032aa865), Some(&r))
+                .unwrap();
         assert_eq!(rip.accesses[0].address, Some(VirtAddr(0xfffff800_034c3220)));
     }
 
@@ -224,6 +299,28 @@ mod tests {
         assert!(decode_x64(&[], VirtAddr(0), None).is_none());
         assert!(decode_x64(&[0x0f], VirtAddr(0), None).is_none());
         assert!(decode_x64(&[0x06], VirtAddr(0), None).is_none());
+    }
+
+    #[test]
+    fn decoding_falls_into_step() {
+        // mov [rsp+8],rbx; push rdi; sub rsp,20h; mov rbx,rcx; call +0; test eax,eax, over and over
+        let unit = [
+            0x48, 0x89, 0x5c, 0x24, 8, 0x57, 0x48, 0x83, 0xec, 0x20, 0x48, 0x8b, 0xd9, 0xe8, 0, 0, 0, 0,
+            0x85, 0xc0,
+        ];
+        let code: Vec<u8> = unit.iter().copied().cycle().take(unit.len() * 8).collect();
+        assert!(boundary_x64(&code).is_start());
+        // Two bytes into the next `mov [rsp+8],rbx`.
+        let inside: Vec<u8> = code.iter().copied().chain([0x48, 0x89, 0x5c]).collect();
+        assert!(boundary_x64(&inside).is_inside(), "{:?}", boundary_x64(&inside));
+        assert!(!boundary_x64(&[]).is_start() && !boundary_x64(&[]).is_inside());
+    }
+
+    #[test]
+    fn instructions_know_what_they_need() {
+        assert_eq!(needs_leaf1_ecx(&[0xf3, 0x0f, 0xb8, 0xd8]), Some((23, "POPCNT")));
+        assert_eq!(needs_leaf1_ecx(&[0x89, 0x48, 0x18]), None);
+        assert_eq!(needs_leaf1_ecx(&[]), None);
     }
 
     #[test]

@@ -7,9 +7,11 @@ pub(crate) fn in_progress(dump: &Dump) -> Vec<String> {
     dump.secondary()
         .iter()
         .filter_map(|blob| match blob.content()? {
-            Content::Pnp(activity) if !activity.device.is_empty() => {
-                Some(format!("Plug and Play was working on {} since {}", model(&activity.device), activity.since))
-            }
+            Content::Pnp(activity) if !activity.device.is_empty() => Some(format!(
+                "Plug and Play was working on {} since {}",
+                model(&activity.device),
+                activity.since
+            )),
             Content::Winlogon(step) if !step.is_empty() => Some(format!("the logon was at the step {step}")),
             _ => None,
         })

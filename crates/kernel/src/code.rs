@@ -32,7 +32,12 @@ impl CodeMap {
     ) -> Self {
         let mut loaded: Vec<Range> = modules
             .iter()
-            .map(|m| Range { start: m.base, end: m.end(), image: m.image.clone(), display: m.display.clone() })
+            .map(|m| Range {
+                start: m.base,
+                end: m.end(),
+                image: m.image.clone(),
+                display: m.display.clone(),
+            })
             .collect();
         loaded.sort_by_key(|range| range.start);
         let unloaded = unloaded
@@ -123,7 +128,8 @@ impl Code for CodeMap {
         }
         let found = self.lookup(address.0 - range.start.0)?;
         let name = found.name.strip_suffix("Shadow").unwrap_or(found.name);
-        let entry = ["Fault", "Abort", "Trap", "Interrupt", "Failure", "Assertion", "TrapOrFault", "Exception"];
+        let entry =
+            ["Fault", "Abort", "Trap", "Interrupt", "Failure", "Assertion", "TrapOrFault", "Exception"];
         Some(name.starts_with("Ki") && entry.iter().any(|suffix| name.ends_with(suffix)))
     }
 }

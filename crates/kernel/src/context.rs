@@ -15,13 +15,13 @@ const NOT_IN_TRAP_FRAME: u32 = 1 << 3 | 1 << 6 | 1 << 7 | 0xf000;
 /// The context to judge, in this order: a context record or trap frame that an argument points to, a trap frame on
 /// the saved stack whose instruction pointer an argument names, the header's context.
 pub(crate) fn context(machine: &Machine) -> Fact<Context> {
-    from_arguments(machine)
-        .or_else(|| from_stack(machine))
-        .or_else(|| from_header(machine))
-        .map_or_else(|| Fact::missing("neither arguments nor header of this dump give registers"), |context| {
+    from_arguments(machine).or_else(|| from_stack(machine)).or_else(|| from_header(machine)).map_or_else(
+        || Fact::missing("neither arguments nor header of this dump give registers"),
+        |context| {
             let origin = context.origin.clone();
             Fact::known(context, origin)
-        })
+        },
+    )
 }
 
 /// Arguments of one kind, with their numbers.
@@ -52,7 +52,10 @@ fn from_arguments(machine: &Machine) -> Option<Context> {
     let frames = arguments(machine, ParamKind::TrapFramePtr);
     // Where no argument is known to be a trap frame, one may still be: its selectors and flags tell.
     let any = stop.arguments.into_iter().enumerate().map(|(index, value)| (index + 1, value));
-    frames.into_iter().chain(any).find_map(|(number, at)| trap_frame_at(machine, VirtAddr(at), &format!("trap frame at Arg{number}")))
+    frames
+        .into_iter()
+        .chain(any)
+        .find_map(|(number, at)| trap_frame_at(machine, VirtAddr(at), &format!("trap frame at Arg{number}")))
 }
 
 fn trap_frame_at(machine: &Machine, at: VirtAddr, origin: &str) -> Option<Context> {
@@ -88,7 +91,10 @@ fn from_stack(machine: &Machine) -> Option<Context> {
     let frames = trap_frame::find_in(machine.memory(), &saved, machine.code());
     instructions.into_iter().find_map(|(number, at)| {
         let frame = frames.iter().find(|frame| frame.rip().0 == at)?;
-        Some(of_trap_frame(frame, format!("trap frame {:#} on the stack, whose Rip is Arg{number}", frame.address)))
+        Some(of_trap_frame(
+            frame,
+            format!("trap frame {:#} on the stack, whose Rip is Arg{number}", frame.address),
+        ))
     })
 }
 
@@ -128,7 +134,9 @@ pub(crate) fn exception(machine: &Machine) -> Fact<Exception> {
         Some(record) if record.code != STATUS_BREAKPOINT && record.code != 0 => {
             Fact::known(of_record(record.clone()), "exception record of the dump header")
         }
-        Some(_) => Fact::missing("the header's record is the bug check's own breakpoint, and no argument tells of another exception"),
+        Some(_) => Fact::missing(
+            "the header's record is the bug check's own breakpoint, and no argument tells of another exception",
+        ),
         None => Fact::missing("this dump holds no exception record"),
     }
 }

@@ -36,6 +36,8 @@ pub struct System {
     pub machine: Option<String>,
     /// Firmware vendor, version and date, from SMBIOS.
     pub firmware: Option<String>,
+    /// ECX of CPUID leaf 1, as the processor itself answers: which instructions it has.
+    pub features: Option<u32>,
     /// Whether a hypervisor ran below Windows.
     pub hypervisor: Fact<Hypervisor>,
 }

@@ -48,10 +48,16 @@ pub(crate) fn identify(
         }
         Some(Identification::Alike { builds, matched, of }) => {
             let versions: Vec<&str> = builds.iter().map(|build| build.version).collect();
-            format!("{matched} of {of} globals lie as in {}, which its neighbours may share", versions.join(" and "))
+            format!(
+                "{matched} of {of} globals lie as in {}, which its neighbours may share",
+                versions.join(" and ")
+            )
         }
         Some(Identification::None { best: Some(best), of }) => {
-            format!("no exact match: the best, {}, has {} of {of} globals in place", best.version, best.matched)
+            format!(
+                "no exact match: the best, {}, has {} of {of} globals in place",
+                best.version, best.matched
+            )
         }
         Some(Identification::None { best: None, of }) => format!("no match among {of} globals"),
         None => "no fingerprints for this architecture".to_owned(),

@@ -187,7 +187,8 @@ impl Machine {
 
     /// Driver Verifier's flags: the first word of `MmVerifierData`, which a minidump holds.
     pub fn verifier(&self) -> Fact<Verifier> {
-        let Some(address) = self.dump.kdbg().and_then(|kdbg| kdbg.get("MmVerifierData")).filter(|a| *a != 0) else {
+        let Some(address) = self.dump.kdbg().and_then(|kdbg| kdbg.get("MmVerifierData")).filter(|a| *a != 0)
+        else {
             return Fact::missing("the kernel's debugger data is not in this dump");
         };
         match self.memory().read_u32(VirtAddr(address)) {
@@ -240,5 +241,8 @@ fn modules(dump: &Dump, arch: Arch) -> Vec<Module> {
 /// Comes with Windows, as far as its name tells.
 fn is_inbox(image: &str) -> bool {
     knowledge::driver(image).is_some_and(|driver| driver.inbox)
-        || matches!(image, "ntoskrnl.exe" | "ntkrnlmp.exe" | "ntkrla57.exe" | "hal.dll" | "kd.dll" | "kdcom.dll")
+        || matches!(
+            image,
+            "ntoskrnl.exe" | "ntkrnlmp.exe" | "ntkrla57.exe" | "hal.dll" | "kd.dll" | "kdcom.dll"
+        )
 }

@@ -70,7 +70,12 @@ const FIRST_REPRODUCIBLE_BUILD: u32 = 17_600;
 /// `inbox` says that the image comes with Windows. The rules, in order: no stamp; a stamp after the crash or before
 /// Windows NT 4.0 is no date; from build 17763 on Windows' own images carry a hash. What is left is taken as
 /// a date, although a third party may also build reproducibly (its hash falls in that range about one time in four).
-pub fn link_date(stamp: Option<u32>, inbox: bool, build: Option<u32>, crash: Option<FileTime>) -> Fact<FileTime> {
+pub fn link_date(
+    stamp: Option<u32>,
+    inbox: bool,
+    build: Option<u32>,
+    crash: Option<FileTime>,
+) -> Fact<FileTime> {
     const NT4: u32 = 838_857_600; // 1 August 1996
     const DAY: u64 = 864_000_000_000;
     let Some(stamp) = stamp.filter(|stamp| *stamp != 0 && *stamp != u32::MAX) else {
@@ -78,13 +83,19 @@ pub fn link_date(stamp: Option<u32>, inbox: bool, build: Option<u32>, crash: Opt
     };
     let date = FileTime::from_unix(stamp);
     if stamp < NT4 {
-        return Fact::missing(format!("stamp {stamp:08X} lies before any 64-bit Windows: a hash of the image, not a date"));
+        return Fact::missing(format!(
+            "stamp {stamp:08X} lies before any 64-bit Windows: a hash of the image, not a date"
+        ));
     }
     if crash.is_some_and(|crash| date.0 > crash.0.saturating_add(2 * DAY)) {
-        return Fact::missing(format!("stamp {stamp:08X} lies after the crash: a hash of the image, not a date"));
+        return Fact::missing(format!(
+            "stamp {stamp:08X} lies after the crash: a hash of the image, not a date"
+        ));
     }
     if inbox && build.is_some_and(|build| build >= FIRST_REPRODUCIBLE_BUILD) {
-        return Fact::missing(format!("stamp {stamp:08X} of a Windows image: from 17763 on these are hashes, not dates"));
+        return Fact::missing(format!(
+            "stamp {stamp:08X} of a Windows image: from 17763 on these are hashes, not dates"
+        ));
     }
     Fact::known(date, format!("TimeDateStamp {stamp:08X}"))
 }
@@ -105,7 +116,10 @@ mod tests {
     fn hashes_are_not_dates() {
         let crash = Some(FileTime::from_unix(1_613_871_502)); // February 2021
         let iastor = Some(1_328_123_724);
-        assert_eq!(link_date(iastor, false, Some(7601), None).get(), Some(FileTime::from_unix(1_328_123_724)));
+        assert_eq!(
+            link_date(iastor, false, Some(7601), None).get(),
+            Some(FileTime::from_unix(1_328_123_724))
+        );
         assert_eq!(link_date(Some(0x0d83_33e6), true, Some(19041), crash).get(), None);
         assert_eq!(link_date(iastor, true, Some(19041), crash).get(), None);
         assert!(link_date(iastor, true, Some(9600), crash).get().is_some());

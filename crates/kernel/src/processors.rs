@@ -35,7 +35,8 @@ fn processor(machine: &Machine, prcb: VirtAddr, index: u32, crashed: Option<Virt
         let value = VirtAddr(memory.read_u64(at(offset?)).ok()?);
         value.is_kernel().then_some(value)
     };
-    let number = memory.read_u32(at(machine.kdbg_offset("OffsetPrcbNumber").unwrap_or(0x24))).unwrap_or(index);
+    let number =
+        memory.read_u32(at(machine.kdbg_offset("OffsetPrcbNumber").unwrap_or(0x24))).unwrap_or(index);
     let thread = pointer(machine.kdbg_offset("OffsetPrcbCurrentThread").or(Some(8)));
     let idle_thread = pointer(machine.kdbg_offset("OffsetPrcbIdleThread").or(Some(0x18)));
     let frozen = machine.field("_KPRCB", "IpiFrozen").and_then(|offset| memory.read_u32(at(offset)).ok());
@@ -48,7 +49,10 @@ fn processor(machine: &Machine, prcb: VirtAddr, index: u32, crashed: Option<Virt
         ipi_frozen: frozen.filter(|value| *value <= 0x2f),
         registers: registers(machine, prcb),
         crashed: thread.is_some() && thread == crashed,
-        irql: machine.field("_KPRCB", "DebuggerSavedIRQL").and_then(|offset| memory.read_u8(at(offset)).ok()).filter(|irql| *irql <= 15),
+        irql: machine
+            .field("_KPRCB", "DebuggerSavedIRQL")
+            .and_then(|offset| memory.read_u8(at(offset)).ok())
+            .filter(|irql| *irql <= 15),
     }
 }
 
@@ -59,7 +63,8 @@ fn registers(machine: &Machine, prcb: VirtAddr) -> Option<stopcode_base::Registe
         let (registers, flags) = context::read(memory, machine.arch(), at).ok()??;
         (flags != 0 && registers.instruction().0 != 0).then_some(registers)
     };
-    let saved = machine.kdbg_offset("OffsetPrcbContext").and_then(|offset| memory.read_u64(prcb.plus(offset)).ok());
+    let saved =
+        machine.kdbg_offset("OffsetPrcbContext").and_then(|offset| memory.read_u64(prcb.plus(offset)).ok());
     saved.filter(|at| VirtAddr(*at).is_kernel()).and_then(|at| read(VirtAddr(at))).or_else(|| {
         machine.kdbg_offset("OffsetPrcbProcStateContext").and_then(|offset| read(prcb.plus(offset)))
     })

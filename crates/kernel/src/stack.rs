@@ -29,7 +29,11 @@ impl Place {
             Some(symbol) => format!("{prefix}{module}!{symbol}"),
             None => format!("{prefix}{module}"),
         };
-        Some(if self.offset == 0 && self.symbol.is_some() { name } else { format!("{name}+{:#x}", self.offset) })
+        Some(if self.offset == 0 && self.symbol.is_some() {
+            name
+        } else {
+            format!("{name}+{:#x}", self.offset)
+        })
     }
 }
 

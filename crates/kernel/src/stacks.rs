@@ -25,7 +25,13 @@ pub(crate) fn stacks(machine: &Machine) -> Vec<Stack> {
     }
     for processor in machine.processors().iter().filter(|processor| !processor.crashed) {
         if let Some(registers) = &processor.registers {
-            stacks.push(one(machine, StackKind::Processor, registers, processor.thread, Some(processor.number)));
+            stacks.push(one(
+                machine,
+                StackKind::Processor,
+                registers,
+                processor.thread,
+                Some(processor.number),
+            ));
         }
     }
     stacks
@@ -41,7 +47,12 @@ fn bug_check_registers(machine: &Machine, crashed: Option<&Processor>) -> Option
     own.filter(fits).or_else(|| header.filter(fits)).or(own).or(header)
 }
 
-fn exception_stack(machine: &Machine, context: &Context, thread: Option<VirtAddr>, processor: Option<u32>) -> Stack {
+fn exception_stack(
+    machine: &Machine,
+    context: &Context,
+    thread: Option<VirtAddr>,
+    processor: Option<u32>,
+) -> Stack {
     one(machine, StackKind::Exception, &context.registers, thread, processor)
 }
 
@@ -61,7 +72,8 @@ fn one(
         .map(|(index, frame)| {
             // A return address may stand one past the end of its function: its call is what names it.
             let called = index > 0 && !is_exact(frame.trust);
-            let mut place = machine.place(if called { frame.instruction.minus(1) } else { frame.instruction });
+            let mut place =
+                machine.place(if called { frame.instruction.minus(1) } else { frame.instruction });
             if called && place.image.is_some() {
                 place.offset += 1;
             }
@@ -122,7 +134,11 @@ fn ranges(machine: &Machine, pointer: VirtAddr) -> Vec<StackRange> {
         }
     }
     if !ranges.iter().any(|range| range.low <= pointer && pointer < range.high) && pointer.is_kernel() {
-        ranges.push(StackRange { low: pointer.page(), high: pointer.page().plus(LARGEST_STACK), kind: Area::Other });
+        ranges.push(StackRange {
+            low: pointer.page(),
+            high: pointer.page().plus(LARGEST_STACK),
+            kind: Area::Other,
+        });
     }
     ranges
 }

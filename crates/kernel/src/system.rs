@@ -3,10 +3,11 @@
 use crate::facts::{Hypervisor, System};
 use crate::machine::Machine;
 use stopcode_base::{Arch, Fact};
-use stopcode_dump::{Content, CpuidSource, Dump, ProcessorKey, Smbios};
+use stopcode_dump::{Content, CpuidRecord, CpuidSource, Dump, ProcessorKey, Smbios};
 
 /// Drivers that serve Hyper-V's guests: they run in the root partition only.
-const ROOT_PARTITION_DRIVERS: [&str; 5] = ["vmswitch.sys", "storvsp.sys", "vpcivsp.sys", "vmbusr.sys", "synth3dvsp.sys"];
+const ROOT_PARTITION_DRIVERS: [&str; 5] =
+    ["vmswitch.sys", "storvsp.sys", "vpcivsp.sys", "vmbusr.sys", "synth3dvsp.sys"];
 
 pub(crate) fn system(machine: &Machine) -> System {
     let dump = machine.dump();
@@ -33,6 +34,7 @@ pub(crate) fn system(machine: &Machine) -> System {
         microcode: processor.as_ref().and_then(ProcessorKey::microcode),
         machine: smbios.as_ref().and_then(maker_and_model),
         firmware: smbios.as_ref().and_then(firmware),
+        features: leaf1(machine).map(|leaf| leaf.native[2]),
         hypervisor: hypervisor(machine),
     }
 }
@@ -70,15 +72,29 @@ fn maker_and_model(smbios: &Smbios) -> Option<String> {
 fn is_placeholder(text: &str) -> bool {
     let text = text.trim().to_ascii_lowercase();
     text.is_empty()
-        || ["to be filled", "system product name", "system manufacturer", "default string", "not applicable", "o.e.m."]
-            .iter()
-            .any(|placeholder| text.contains(placeholder))
+        || [
+            "to be filled",
+            "system product name",
+            "system manufacturer",
+            "default string",
+            "not applicable",
+            "o.e.m.",
+        ]
+        .iter()
+        .any(|placeholder| text.contains(placeholder))
 }
 
 fn firmware(smbios: &Smbios) -> Option<String> {
     let parts = [&smbios.bios_vendor, &smbios.bios_version, &smbios.bios_date];
     let parts: Vec<&str> = parts.into_iter().filter_map(|part| part.as_deref()).collect();
     (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+fn leaf1(machine: &Machine) -> Option<CpuidRecord> {
+    contents(machine.dump()).find_map(|content| match content {
+        Content::Cpuid(records) => records.into_iter().find(|record| record.source == CpuidSource::Leaf(1)),
+        _ => None,
+    })
 }
 
 /// CPUID leaf 1, ECX bit 31: a hypervisor is present.
@@ -88,21 +104,21 @@ fn hypervisor(machine: &Machine) -> Fact<Hypervisor> {
     if machine.arch() != Arch::X64 {
         return Fact::missing("CPUID is x64 only");
     }
-    let leaf = contents(machine.dump()).find_map(|content| match content {
-        Content::Cpuid(records) => records.into_iter().find(|record| record.source == CpuidSource::Leaf(1)),
-        _ => None,
-    });
-    let Some([_, _, ecx, _]) = leaf.map(|leaf| leaf.seen) else {
+    let Some([_, _, ecx, _]) = leaf1(machine).map(|leaf| leaf.seen) else {
         return Fact::missing("this dump holds no CPUID record");
     };
     if ecx & HYPERVISOR_PRESENT == 0 {
         return Fact::known(Hypervisor::Absent, "CPUID leaf 1, ECX bit 31");
     }
-    let root = machine.modules().iter().find(|module| ROOT_PARTITION_DRIVERS.contains(&module.image.as_str()));
+    let root =
+        machine.modules().iter().find(|module| ROOT_PARTITION_DRIVERS.contains(&module.image.as_str()));
     match root {
         Some(driver) => Fact::known(
             Hypervisor::Root,
-            format!("CPUID leaf 1, ECX bit 31; {}, which runs in the root partition only, is loaded", driver.image),
+            format!(
+                "CPUID leaf 1, ECX bit 31; {}, which runs in the root partition only, is loaded",
+                driver.image
+            ),
         ),
         None => Fact::known(Hypervisor::Present, "CPUID leaf 1, ECX bit 31"),
     }

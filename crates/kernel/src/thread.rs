@@ -15,7 +15,9 @@ pub(crate) fn thread(machine: &Machine) -> Thread {
             return Fact::missing("the thread is not in this dump");
         };
         match word(bytes, offset) {
-            Some(value) if VirtAddr(value).is_kernel() => Fact::known(VirtAddr(value), format!("KTHREAD.{field}")),
+            Some(value) if VirtAddr(value).is_kernel() => {
+                Fact::known(VirtAddr(value), format!("KTHREAD.{field}"))
+            }
             _ => Fact::missing(format!("KTHREAD.{field} in this dump is no kernel address")),
         }
     };
@@ -74,4 +76,3 @@ pub(crate) fn word(bytes: &[u8], offset: u64) -> Option<u64> {
     let start = usize::try_from(offset).ok()?;
     bytes.get(start..start.checked_add(8)?).and_then(|raw| raw.try_into().ok()).map(u64::from_le_bytes)
 }
-

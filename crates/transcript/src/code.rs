@@ -14,7 +14,8 @@ pub(crate) fn memory(reader: &mut Reader<'_>, at: usize) -> usize {
     let Some(address) = column(address) else { return 0 };
     match reader.mode {
         Mode::Pointers => {
-            let (value, name) = rest.trim_start().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
+            let (value, name) =
+                rest.trim_start().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
             let Some(value) = column(value) else { return 0 };
             let bytes = value.value.to_le_bytes();
             let width = if value.wide { 8 } else { 4 };
@@ -31,7 +32,8 @@ pub(crate) fn memory(reader: &mut Reader<'_>, at: usize) -> usize {
                 let digits = token.bytes().filter(|byte| *byte != b'`').count();
                 number(token).filter(|_| digits == unit * 2)
             });
-            let bytes: Vec<u8> = values.flat_map(|value| value.to_le_bytes().into_iter().take(unit)).collect();
+            let bytes: Vec<u8> =
+                values.flat_map(|value| value.to_le_bytes().into_iter().take(unit)).collect();
             let taken = usize::from(!bytes.is_empty());
             reader.draft.bytes(VirtAddr(address.value), bytes);
             taken
@@ -76,7 +78,8 @@ fn instruction(line: &str) -> Option<(u64, Vec<u8>)> {
         && mnemonic.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.')
         && mnemonic.starts_with(|c: char| c.is_ascii_lowercase());
     // Two addresses and a word are a module in a list.
-    let module = digits.len() == if address.wide { 16 } else { 8 } && words.next().is_some_and(|next| next.starts_with('('));
+    let module = digits.len() == if address.wide { 16 } else { 8 }
+        && words.next().is_some_and(|next| next.starts_with('('));
     if !even || !hex || !plausible || module {
         return None;
     }

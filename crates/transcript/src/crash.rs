@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use stopcode_analysis::{Remark, Witness, WitnessKind};
 use stopcode_base::{Fact, VirtAddr};
 use stopcode_kernel::{
-    Context, Exception, Module, Place, Processor, Pte, Stack, StopCode, System, Thread, UnloadedModule, Verifier,
+    Context, Exception, Module, Place, Processor, Pte, Stack, StopCode, System, Thread, UnloadedModule,
+    Verifier,
 };
 
 /// One crash out of a pasted text.

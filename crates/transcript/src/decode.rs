@@ -48,7 +48,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Cow<'_, str> {
             Err(_) => Cow::Owned(rest.iter().map(|byte| char::from(*byte)).collect()),
         },
         (Encoding::Utf16 { big_endian }, rest) => {
-            let unit = |pair: &[u8; 2]| if big_endian { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) };
+            let unit = |pair: &[u8; 2]| {
+                if big_endian { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) }
+            };
             let (pairs, _) = rest.as_chunks::<2>();
             let units = pairs.iter().map(unit);
             let text = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
@@ -66,7 +68,9 @@ pub fn looks_like_text(bytes: &[u8]) -> bool {
     }
     let text = decode(sample);
     let total = text.chars().count();
-    let odd = text.chars().filter(|c| (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0c')) || *c == '\u{fffd}');
+    let odd = text
+        .chars()
+        .filter(|c| (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\x0c')) || *c == '\u{fffd}');
     total > 0 && odd.count() * 50 <= total
 }
 

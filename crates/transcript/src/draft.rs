@@ -29,7 +29,8 @@ impl Stop {
             (Some(a), Some(b)) => a == b || (*a as u32 == *b as u32 && extended(*a) && extended(*b)),
             _ => true,
         };
-        self.code | MINIDUMP_BIT == other.code | MINIDUMP_BIT && self.arguments.iter().zip(&other.arguments).all(same)
+        self.code | MINIDUMP_BIT == other.code | MINIDUMP_BIT
+            && self.arguments.iter().zip(&other.arguments).all(same)
     }
 
     /// Some argument is known.
@@ -83,8 +84,10 @@ pub(crate) struct RawStack {
     pub(crate) doubtful_from: Option<usize>,
     /// The processor of the prompt it was printed at.
     pub(crate) processor: Option<u32>,
-    /// A context was selected (`.trap`, `.cxr`, or the analysis did).
+    /// A context was selected for it (`.trap`, `.cxr`, or the analysis did).
     pub(crate) selected: bool,
+    /// Some context was printed before it.
+    pub(crate) after_context: bool,
     /// Printed by `!thread` for this thread.
     pub(crate) thread: Option<u64>,
     /// Printed by `!analyze`.
@@ -216,7 +219,9 @@ impl Draft {
     /// Notes that the module with this stem has this image name.
     pub(crate) fn image_name(&mut self, image: &str) {
         let image = stopcode_base::file_name(image.trim());
-        if let Some((stem, _)) = image.rsplit_once('.').filter(|(stem, _)| !stem.is_empty() && image.len() < 200) {
+        if let Some((stem, _)) =
+            image.rsplit_once('.').filter(|(stem, _)| !stem.is_empty() && image.len() < 200)
+        {
             self.image_names.entry(stem.to_ascii_lowercase()).or_insert_with(|| image.to_ascii_lowercase());
         }
     }
@@ -258,8 +263,26 @@ impl Draft {
             (Some((mine, _)), Some((theirs, _))) => mine.complete(&theirs),
             (mine, theirs) => *mine = mine.take().or(theirs),
         }
-        fill!(arch, product, build, os_version, processor_count, uptime, crash_time, processor_name, hypervisor);
-        fill!(exception_code, exception_address, fault_address, faulting_site, current_irql, process, process_id);
+        fill!(
+            arch,
+            product,
+            build,
+            os_version,
+            processor_count,
+            uptime,
+            crash_time,
+            processor_name,
+            hypervisor
+        );
+        fill!(
+            exception_code,
+            exception_address,
+            fault_address,
+            faulting_site,
+            current_irql,
+            process,
+            process_id
+        );
         fill!(thread, stack_base, stack_limit, verifier, first_prompt, analyzed_on);
         fill!(blamed_image, blamed_module, blamed_stamp, blamed_version);
         join!(exception_parameters, machine_parts, processors, code, sites, image_names);

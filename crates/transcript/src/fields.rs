@@ -58,7 +58,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: usize, name: &str, value: &str) 
 }
 
 fn takes_next_line(name: &str) -> bool {
-    matches!(name, "FAILURE_BUCKET_ID" | "BUCKET_ID" | "SYMBOL_NAME" | "IMAGE_NAME" | "MODULE_NAME" | "PROCESS_NAME")
+    matches!(
+        name,
+        "FAILURE_BUCKET_ID" | "BUCKET_ID" | "SYMBOL_NAME" | "IMAGE_NAME" | "MODULE_NAME" | "PROCESS_NAME"
+    )
 }
 
 /// The value of a field that has none on its own line: the next line, unless that is something else.
@@ -100,7 +103,9 @@ fn crash_field(reader: &mut Reader<'_>, name: &str, value: &str, first: &str) {
             let irql = number(first).and_then(|irql| u8::try_from(irql).ok()).filter(|irql| *irql < 32);
             draft.current_irql = draft.current_irql.or(irql);
         }
-        "FAULTING_THREAD" => draft.thread = draft.thread.or(number(first).map(|thread| (thread, "FAULTING_THREAD"))),
+        "FAULTING_THREAD" => {
+            draft.thread = draft.thread.or(number(first).map(|thread| (thread, "FAULTING_THREAD")))
+        }
         "FREED_POOL_TAG" => draft.remark(Topic::PoolTag, first),
         "BAD_PAGES_DETECTED" => {
             if let Some(pages) = number(first) {
@@ -138,7 +143,8 @@ fn system_field(reader: &mut Reader<'_>, name: &str, value: &str, first: &str) {
         "OSPLATFORM_TYPE" => draft.arch = draft.arch.or(arch(first)),
         "CPU_COUNT" => {
             let count = number(first).and_then(|count| u32::try_from(count).ok());
-            draft.processor_count = draft.processor_count.or(count.filter(|count| (1..=4096).contains(count)));
+            draft.processor_count =
+                draft.processor_count.or(count.filter(|count| (1..=4096).contains(count)));
         }
         "SYSTEM_MANUFACTURER" => machine_part(reader, "maker", value),
         "SYSTEM_PRODUCT_NAME" => machine_part(reader, "model", value),
@@ -148,7 +154,11 @@ fn system_field(reader: &mut Reader<'_>, name: &str, value: &str, first: &str) {
         "FAULTING_MODULE" => {
             let mut words = value.split_whitespace();
             if let (Some(start), Some(display)) = (words.next().and_then(number), words.next()) {
-                draft.module(RawModule { display: display.to_owned(), start: Some(start), ..RawModule::default() });
+                draft.module(RawModule {
+                    display: display.to_owned(),
+                    start: Some(start),
+                    ..RawModule::default()
+                });
             }
         }
         _ => {}
@@ -244,9 +254,9 @@ pub(crate) fn registers(reader: &mut Reader<'_>, at: usize) -> usize {
 /// A register and its value from `rip=fffff88006dd6c8f`.
 fn register(token: &str) -> Option<(String, u64)> {
     const OTHERS: [&str; 35] = [
-        "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rip", "rsp", "rbp", "eax", "ebx", "ecx", "edx", "esi", "edi", "eip",
-        "esp", "ebp", "efl", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "iopl", "fp", "lr", "sp", "pc", "psr", "cpsr",
-        "cr2", "errcode",
+        "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rip", "rsp", "rbp", "eax", "ebx", "ecx", "edx", "esi",
+        "edi", "eip", "esp", "ebp", "efl", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "iopl", "fp", "lr",
+        "sp", "pc", "psr", "cpsr", "cr2", "errcode",
     ];
     let (name, value) = token.split_once('=')?;
     let name = name.to_ascii_lowercase();

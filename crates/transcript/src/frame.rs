@@ -82,7 +82,11 @@ pub(crate) fn read(line: &str, layout: Option<Layout>) -> Reading {
         return Reading::Other;
     };
     if parsed.open {
-        return if started { Reading::Partial { addresses, arguments: columns.colons > 0 } } else { Reading::Other };
+        return if started {
+            Reading::Partial { addresses, arguments: columns.colons > 0 }
+        } else {
+            Reading::Other
+        };
     }
     let note = parsed.rest.trim();
     // Without an address only a bare name is a frame: prose may begin with `nt!Foo`, too.
@@ -123,7 +127,9 @@ impl Columns {
             let bare = token.trim_matches(':');
             if bare.is_empty() && !token.is_empty() {
                 self.colons += 1;
-            } else if let Some(found) = column(bare).filter(|_| !token.starts_with("0x") || !behind.trim().is_empty()) {
+            } else if let Some(found) =
+                column(bare).filter(|_| !token.starts_with("0x") || !behind.trim().is_empty())
+            {
                 self.colons += u32::from(token.starts_with(':'));
                 let side = if self.colons == 0 { &mut self.before } else { &mut self.behind };
                 side.push(found);
@@ -148,10 +154,16 @@ impl Columns {
         let (next, after) = behind.split_once(char::is_whitespace).unwrap_or((behind, ""));
         let next = next.trim_end_matches(':');
         let is_start = |token: &str| {
-            column(token).is_some() || is_dashes(token) || token.starts_with("(Inline") || token.starts_with("(inline")
+            column(token).is_some()
+                || is_dashes(token)
+                || token.starts_with("(Inline")
+                || token.starts_with("(inline")
         };
         let numbered = layout.is_some_and(|layout| layout.numbered);
-        if is_start(next) || (layout.is_some() && (next.contains('!') || next.contains("+0x") || next.is_empty() || next == ":")) {
+        if is_start(next)
+            || (layout.is_some()
+                && (next.contains('!') || next.contains("+0x") || next.is_empty() || next == ":"))
+        {
             self.number = Some(value);
             return behind;
         }
@@ -169,12 +181,15 @@ impl Columns {
         let wide = self.before.iter().chain(&self.behind).any(|column| column.wide);
         // A lone address before the arguments is `kb`'s return address; a lone address and a name is `k` without it.
         let lone_return = return_first || (self.before.len() == 1 && self.behind.len() >= 3);
-        let (stack_pointer, return_address, used) = match (lone_return && (wide || self.before.len() == 1), self.before.len()) {
-            (true, _) => (None, value(self.before.first()), 1),
-            (false, _) => (value(self.before.first()), value(self.before.get(1)), 2),
-        };
-        let arguments = self.before.iter().skip(used).chain(&self.behind).map(|column| column.value).collect();
-        let trap_frame = note.split_once("(TrapFrame @ ").and_then(|(_, rest)| number(rest.split(')').next()?));
+        let (stack_pointer, return_address, used) =
+            match (lone_return && (wide || self.before.len() == 1), self.before.len()) {
+                (true, _) => (None, value(self.before.first()), 1),
+                (false, _) => (value(self.before.first()), value(self.before.get(1)), 2),
+            };
+        let arguments =
+            self.before.iter().skip(used).chain(&self.behind).map(|column| column.value).collect();
+        let trap_frame =
+            note.split_once("(TrapFrame @ ").and_then(|(_, rest)| number(rest.split(')').next()?));
         RawFrame {
             number: self.number,
             stack_pointer,
@@ -217,14 +232,20 @@ mod tests {
             ("01 fffff880`009b9df0 fffff800`03289632     nt!KiBugCheckDispatch+0x69", kn),
             ("01 fffff880`009b9df0 fffff800`03289632     nt!KiBugCheckDispatch+0x69", ""),
             ("01         8 fffff880`009b9df0 fffff800`03289632 nt!KiBugCheckDispatch+0x69", kf),
-            ("fffff880`009b9df0 fffff800`03289632 : 00000000`0000007f 00000000`00000008 : nt!KiBugCheckDispatch+0x69", kv),
+            (
+                "fffff880`009b9df0 fffff800`03289632 : 00000000`0000007f 00000000`00000008 : nt!KiBugCheckDispatch+0x69",
+                kv,
+            ),
             ("0xfffff880009b9df0 0xfffff80003289632 nt!KiBugCheckDispatch+0x69", k),
         ] {
             let frame = frame(line, head);
             assert_eq!((frame.stack_pointer, frame.return_address), (Some(SP), Some(RET)), "{line}");
             assert_eq!((frame.site.symbol.as_deref(), frame.site.offset), (Some("KiBugCheckDispatch"), 0x69));
         }
-        let of_kb = frame("fffff800`03289632 : 00000000`0000007f 00000000`00000008 00000000`80050033 00000000`000406f8 : nt!X+0x1", kb);
+        let of_kb = frame(
+            "fffff800`03289632 : 00000000`0000007f 00000000`00000008 00000000`80050033 00000000`000406f8 : nt!X+0x1",
+            kb,
+        );
         assert_eq!((of_kb.stack_pointer, of_kb.return_address, of_kb.arguments.len()), (None, Some(RET), 4));
         assert_eq!(frame("fffff800`03289632 :  : nt!X+0x1", kb).return_address, Some(RET));
         assert_eq!(frame("00 nt!KeBugCheckEx", " # Call Site").site.module, "nt");
@@ -235,7 +256,8 @@ mod tests {
 
     #[test]
     fn x86_layouts() {
-        let line = "8dd9f5c0 832b78ad 85f6da70 00000000 807c7120 nt!KiSwapContext+0x26 (FPO: [Uses EBP] [0,0,4])";
+        let line =
+            "8dd9f5c0 832b78ad 85f6da70 00000000 807c7120 nt!KiSwapContext+0x26 (FPO: [Uses EBP] [0,0,4])";
         let of_kv = frame(line, "ChildEBP RetAddr  Args to Child");
         assert_eq!((of_kv.stack_pointer, of_kv.return_address), (Some(0x8dd9_f5c0), Some(0x832b_78ad)));
         assert_eq!(of_kv.arguments, [0x85f6_da70, 0, 0x807c_7120]);
@@ -253,7 +275,10 @@ mod tests {
             let frame = frame(line, "Child-SP RetAddr Call Site");
             assert!(frame.inline && frame.site.symbol.as_deref() == Some("DokanAllocZero"), "{line}");
         }
-        let trap = frame("fffff880`009b9df0 fffff800`03289632 nt!KiPageFault+0x260 (TrapFrame @ fffff880`1099d660)", "");
+        let trap = frame(
+            "fffff880`009b9df0 fffff800`03289632 nt!KiPageFault+0x260 (TrapFrame @ fffff880`1099d660)",
+            "",
+        );
         assert_eq!(trap.trap_frame, Some(0xffff_f880_1099_d660));
     }
 

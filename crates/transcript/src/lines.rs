@@ -63,7 +63,8 @@ fn unquoted(line: &str) -> &str {
     let mut rest = line;
     loop {
         let inner = rest.trim_start();
-        let Some(next) = inner.strip_prefix('>').or_else(|| inner.strip_prefix("| ")).or_else(|| inner.strip_prefix('»'))
+        let Some(next) =
+            inner.strip_prefix('>').or_else(|| inner.strip_prefix("| ")).or_else(|| inner.strip_prefix('»'))
         else {
             break;
         };
@@ -173,11 +174,12 @@ fn tag(text: &str, before: Option<char>) -> Option<(Option<char>, usize)> {
     const BREAKS: [&str; 13] =
         ["br", "p", "div", "pre", "tr", "li", "blockquote", "h1", "h2", "h3", "h4", "table", "ul"];
     const INLINE: [&str; 20] = [
-        "a", "b", "i", "u", "em", "code", "span", "strong", "font", "td", "th", "tbody", "ol", "html", "body", "tt",
-        "kbd", "small", "sup", "hr",
+        "a", "b", "i", "u", "em", "code", "span", "strong", "font", "td", "th", "tbody", "ol", "html",
+        "body", "tt", "kbd", "small", "sup", "hr",
     ];
     const FORUM: [&str; 14] = [
-        "code", "quote", "b", "i", "u", "color", "size", "font", "spoiler", "url", "pre", "php", "list", "mono",
+        "code", "quote", "b", "i", "u", "color", "size", "font", "spoiler", "url", "pre", "php", "list",
+        "mono",
     ];
     const LONGEST: usize = 400;
     let html = text.starts_with('<');
@@ -216,11 +218,15 @@ mod tests {
     #[test]
     fn quotes_entities_and_tags() {
         assert_eq!(all("> > 4: kd&gt; k\r\n>Arg1:&nbsp; 8\n\n\n\nx"), ["4: kd> k", "Arg1:  8", "", "x"]);
-        assert_eq!(all("&amp;nbsp;a &amp;gt; b &amp; c &unknown; `string&#39;"), [" a > b & c &unknown; `string'"]);
+        assert_eq!(
+            all("&amp;nbsp;a &amp;gt; b &amp; c &unknown; `string&#39;"),
+            [" a > b & c &unknown; `string'"]
+        );
         assert_eq!(all("<p>a<br/>b</p>"), ["a", "b", ""]);
-        assert_eq!(all("[code]k[/code] [Frozen] <Unloaded_x.sys> Foo<b> [color=#f00]r[/color]"), [
-            "k [Frozen] <Unloaded_x.sys> Foo<b> r"
-        ]);
+        assert_eq!(
+            all("[code]k[/code] [Frozen] <Unloaded_x.sys> Foo<b> [color=#f00]r[/color]"),
+            ["k [Frozen] <Unloaded_x.sys> Foo<b> r"]
+        );
         assert_eq!(all("fffff880\u{2018}009b9de8\u{a0}x\u{200b}y\tz"), ["fffff880`009b9de8 xy z"]);
     }
 

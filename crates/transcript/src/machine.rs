@@ -3,7 +3,9 @@
 use crate::draft::{RawModule, RawProcessor};
 use crate::fields::{arch, machine_part};
 use crate::reader::{Mode, Reader};
-use crate::scan::{after, column, contains_ci, date, find_ci, first_decimal, number, strip_prefix_ci, uptime};
+use crate::scan::{
+    after, column, contains_ci, date, find_ci, first_decimal, number, strip_prefix_ci, uptime,
+};
 use stopcode_analysis::Topic;
 use stopcode_base::{FileTime, VirtAddr};
 use stopcode_kernel::{Hypervisor, Pte};
@@ -29,7 +31,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: usize) -> usize {
 /// `Windows 7 Kernel Version 7601 (Service Pack 1) MP (8 procs) Free x64` and the lines below it.
 fn system(reader: &mut Reader<'_>, line: &str) -> bool {
     let draft = &mut reader.draft;
-    if let Some((before, rest)) = line.split_once("Kernel Version ").filter(|(head, _)| head.starts_with("Windows")) {
+    if let Some((before, rest)) =
+        line.split_once("Kernel Version ").filter(|(head, _)| head.starts_with("Windows"))
+    {
         draft.build = draft.build.or(first_decimal(rest));
         let product = before.trim();
         if product != "Windows" && draft.product.is_none() {
@@ -41,7 +45,9 @@ fn system(reader: &mut Reader<'_>, line: &str) -> bool {
             draft.processor_count = draft.processor_count.or(Some(1));
         }
         let word = rest.split_once("Free ").or_else(|| rest.split_once("Checked ")).map(|(_, word)| word);
-        let named = word.and_then(|word| if contains_ci(word, "aarch64") { arch("arm64") } else { arch(word.split_whitespace().next()?) });
+        let named = word.and_then(|word| {
+            if contains_ci(word, "aarch64") { arch("arm64") } else { arch(word.split_whitespace().next()?) }
+        });
         draft.arch = draft.arch.or(named);
         return true;
     }
@@ -70,7 +76,11 @@ fn system(reader: &mut Reader<'_>, line: &str) -> bool {
     if let Some(rest) = after(line, "Debug session time") {
         if let Some((time, offset)) = date(rest) {
             let shift = offset.unwrap_or(0) * 10_000_000;
-            let source = if offset.is_some() { "Debug session time" } else { "Debug session time, of unknown time zone" };
+            let source = if offset.is_some() {
+                "Debug session time"
+            } else {
+                "Debug session time, of unknown time zone"
+            };
             draft.crash_time.get_or_insert((FileTime(time.0.saturating_add_signed(-shift)), source));
         }
         return true;
@@ -139,7 +149,9 @@ fn ipi(reader: &mut Reader<'_>, line: &str) -> bool {
         return reader.about.is_some();
     }
     let Some(number) = reader.about else { return false };
-    let value = |label: &str| line.split_once(label).and_then(|(_, rest)| first_decimal(rest.split_whitespace().next()?));
+    let value = |label: &str| {
+        line.split_once(label).and_then(|(_, rest)| first_decimal(rest.split_whitespace().next()?))
+    };
     let frozen = value("IpiFrozen");
     let (targets, barrier) = (value("TargetCount"), value("PacketBarrier"));
     if frozen.is_none() && targets.is_none() && barrier.is_none() {
@@ -157,7 +169,8 @@ fn ipi(reader: &mut Reader<'_>, line: &str) -> bool {
 fn prcb(reader: &mut Reader<'_>, line: &str) -> bool {
     if let Some(rest) = strip_prefix_ci(line, "PRCB for Processor ") {
         let mut words = rest.split_whitespace();
-        reader.about = words.next().and_then(|number| number.parse().ok()).filter(|number| *number < MOST_PROCESSORS);
+        reader.about =
+            words.next().and_then(|number| number.parse().ok()).filter(|number| *number < MOST_PROCESSORS);
         let address = words.find_map(|word| column(word.trim_end_matches(':')));
         if let (Some(number), Some(address)) = (reader.about, address) {
             reader.draft.processors.entry(number).or_default().prcb = Some(address.value);
@@ -189,10 +202,16 @@ fn prcb(reader: &mut Reader<'_>, line: &str) -> bool {
 /// A line of `!running`: `  0    fffff80002c4ee80  fffff80002c5ccc0 ( 0)      fffff80002c5ccc0`.
 fn running(reader: &mut Reader<'_>, line: &str) -> bool {
     let mut words = line.split_whitespace();
-    let number: Option<u32> = words.next().and_then(|word| word.parse().ok()).filter(|n| *n < MOST_PROCESSORS);
+    let number: Option<u32> =
+        words.next().and_then(|word| word.parse().ok()).filter(|n| *n < MOST_PROCESSORS);
     let addresses: Vec<u64> = words.filter_map(column).map(|column| column.value).take(4).collect();
     let (Some(number), [prcb, thread, .., idle]) = (number, addresses.as_slice()) else { return false };
-    let known = RawProcessor { prcb: Some(*prcb), thread: Some(*thread), idle_thread: Some(*idle), ..RawProcessor::default() };
+    let known = RawProcessor {
+        prcb: Some(*prcb),
+        thread: Some(*thread),
+        idle_thread: Some(*idle),
+        ..RawProcessor::default()
+    };
     let processor = reader.draft.processors.entry(number).or_insert(known);
     processor.prcb = Some(*prcb);
     processor.thread = Some(*thread);
@@ -202,7 +221,9 @@ fn running(reader: &mut Reader<'_>, line: &str) -> bool {
 
 /// The address that follows the word `label`.
 fn labelled(line: &str, label: &str) -> Option<u64> {
-    let mut words = line.split(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | ',')).filter(|word| !word.is_empty());
+    let mut words = line
+        .split(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | ','))
+        .filter(|word| !word.is_empty());
     words.find(|word| word.eq_ignore_ascii_case(label))?;
     words.next().and_then(|word| number(word)).filter(|value| *value > 0xffff)
 }
@@ -221,7 +242,8 @@ fn thread(reader: &mut Reader<'_>, line: &str) -> bool {
         return address.is_some();
     }
     if let Some(rest) = line.strip_prefix("Owning Process") {
-        let image = rest.split_once("Image:").map(|(_, image)| image.trim()).filter(|image| !image.is_empty());
+        let image =
+            rest.split_once("Image:").map(|(_, image)| image.trim()).filter(|image| !image.is_empty());
         if let Some(image) = image {
             reader.draft.process.get_or_insert((image.to_owned(), "!thread"));
         }
@@ -286,7 +308,9 @@ fn findings(reader: &mut Reader<'_>, line: &str) -> bool {
         reader.draft.remark(Topic::Other, format!("machine check: {rest}"));
         return true;
     }
-    if let Some((_, tag)) = line.rsplit_once(") *").filter(|_| line.starts_with('*') && line.contains("size:")) {
+    if let Some((_, tag)) =
+        line.rsplit_once(") *").filter(|_| line.starts_with('*') && line.contains("size:"))
+    {
         reader.draft.remark(Topic::PoolTag, tag.split_whitespace().next().unwrap_or_default());
         return true;
     }
@@ -327,7 +351,8 @@ fn page_table(reader: &mut Reader<'_>, at: usize, line: &str) -> usize {
     for name in words.windows(3) {
         parts.extend(place(&name.join(" ")));
     }
-    let values = values.split("contains ").skip(1).map(|text| text.split_whitespace().next().and_then(number));
+    let values =
+        values.split("contains ").skip(1).map(|text| text.split_whitespace().next().and_then(number));
     let mut entries: Vec<Pte> = parts
         .into_iter()
         .zip(values)

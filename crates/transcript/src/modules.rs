@@ -43,7 +43,9 @@ fn unloaded(reader: &mut Reader<'_>, line: &str) -> usize {
     let mut words = line.split_whitespace();
     let (Some(start), Some(end)) = (words.next().and_then(column), words.next().and_then(column)) else {
         // Details of the module before: `Timestamp: unavailable (00000000)`.
-        let is_detail = ["Timestamp:", "Checksum:", "ImageSize:"].iter().any(|label| strip_prefix_ci(line, label).is_some());
+        let is_detail = ["Timestamp:", "Checksum:", "ImageSize:"]
+            .iter()
+            .any(|label| strip_prefix_ci(line, label).is_some());
         return usize::from(is_detail);
     };
     let name = words.next().unwrap_or_default();
@@ -73,7 +75,9 @@ fn entry(reader: &mut Reader<'_>, at: usize, line: &str) -> usize {
         [start] if listed => (start, None),
         _ => return 0,
     };
-    if !name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '?' | '$' | '+')) || name.contains("+0x") {
+    if !name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '?' | '$' | '+'))
+        || name.contains("+0x")
+    {
         return 0;
     }
     let details = rest.get(name.len()..).unwrap_or_default();
@@ -121,7 +125,8 @@ fn describe(details: &str) -> RawModule {
 fn stamp(text: &str, module: &mut RawModule) {
     module.hashed = text.contains("reproducible");
     module.date = date(text).map(|(date, _)| date).filter(|_| !module.hashed);
-    let bracketed = text.split(['(', ')']).map(str::trim).find(|part| part.len() == 8 && number(part).is_some());
+    let bracketed =
+        text.split(['(', ')']).map(str::trim).find(|part| part.len() == 8 && number(part).is_some());
     let leading = text.split_whitespace().next().filter(|word| word.len() == 8 && module.date.is_none());
     let digits = bracketed.or(leading);
     module.stamp = digits.and_then(number).and_then(|stamp| u32::try_from(stamp).ok());
@@ -147,12 +152,29 @@ fn detail(reader: &mut Reader<'_>, line: &str) -> bool {
         more.version = Some(version.to_owned());
     } else {
         const OTHERS: [&str; 20] = [
-            "Product version", "File flags", "File OS", "File type", "File date", "Translations", "CompanyName",
-            "ProductName", "InternalName", "OriginalFilename", "ProductVersion", "FileVersion", "FileDescription",
-            "LegalCopyright", "LegalTrademarks", "Comments", "Mapped memory image file", "Information from resource tables",
-            "Symbol file", "PrivateBuild",
+            "Product version",
+            "File flags",
+            "File OS",
+            "File type",
+            "File date",
+            "Translations",
+            "CompanyName",
+            "ProductName",
+            "InternalName",
+            "OriginalFilename",
+            "ProductVersion",
+            "FileVersion",
+            "FileDescription",
+            "LegalCopyright",
+            "LegalTrademarks",
+            "Comments",
+            "Mapped memory image file",
+            "Information from resource tables",
+            "Symbol file",
+            "PrivateBuild",
         ];
-        let plain = line.starts_with("Browse all") || line.starts_with("Image was built") || line.starts_with("Has ");
+        let plain =
+            line.starts_with("Browse all") || line.starts_with("Image was built") || line.starts_with("Has ");
         return plain || OTHERS.iter().any(|label| after(line, label).is_some());
     }
     if let Some(module) = reader.draft.modules.get_mut(index) {
@@ -176,7 +198,8 @@ pub(crate) fn symbol_message(reader: &mut Reader<'_>, line: &str) -> bool {
         return true;
     }
     if strip_prefix_ci(line, "Probably caused by").is_some() {
-        let culprit = line.split_once(':').map_or("", |(_, rest)| rest).split_whitespace().next().unwrap_or_default();
+        let culprit =
+            line.split_once(':').map_or("", |(_, rest)| rest).split_whitespace().next().unwrap_or_default();
         if !culprit.is_empty() {
             reader.draft.image_name(culprit);
             reader.draft.blamed_image.get_or_insert_with(|| culprit.to_owned());
@@ -210,7 +233,8 @@ pub(crate) fn settle(draft: &Draft, names: &Names<'_>, system: &System) -> Vec<M
             version: draft.blamed_version.clone(),
             ..RawModule::default()
         };
-        let known = draft.module_index.get(&more.display.to_ascii_lowercase()).and_then(|index| all.get_mut(*index));
+        let known =
+            draft.module_index.get(&more.display.to_ascii_lowercase()).and_then(|index| all.get_mut(*index));
         match known {
             Some(module) => module.complete(more),
             None => all.push(more),
@@ -221,7 +245,8 @@ pub(crate) fn settle(draft: &Draft, names: &Names<'_>, system: &System) -> Vec<M
 
 fn finished(raw: RawModule, names: &Names<'_>, system: &System) -> Module {
     let user_mode = raw.start.is_some_and(is_user);
-    let told = raw.image.as_deref().or(raw.path.as_deref()).map(|image| file_name(image).to_ascii_lowercase());
+    let told =
+        raw.image.as_deref().or(raw.path.as_deref()).map(|image| file_name(image).to_ascii_lowercase());
     let image = match raw.display.as_str() {
         "nt" => Some("ntoskrnl.exe".to_owned()),
         _ => told.filter(|image| image.contains('.')).or_else(|| names.image(&raw.display, user_mode)),

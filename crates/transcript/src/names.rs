@@ -9,9 +9,29 @@ use crate::site::Site;
 
 /// Windows' own kernel-mode and common user-mode images that do not end in `.sys`.
 const LIBRARIES: [&str; 23] = [
-    "bootvid", "cdd", "ci", "clfsw32", "framebuf", "hal", "hvloader", "kd", "kdcom", "kdnet", "kernel32", "kernelbase",
-    "mcupdate_authenticamd", "mcupdate_genuineintel", "msvcrt", "ntdll", "pshed", "rdpdd", "symcryptk", "tsddd",
-    "ucrtbase", "user32", "win32u",
+    "bootvid",
+    "cdd",
+    "ci",
+    "clfsw32",
+    "framebuf",
+    "hal",
+    "hvloader",
+    "kd",
+    "kdcom",
+    "kdnet",
+    "kernel32",
+    "kernelbase",
+    "mcupdate_authenticamd",
+    "mcupdate_genuineintel",
+    "msvcrt",
+    "ntdll",
+    "pshed",
+    "rdpdd",
+    "symcryptk",
+    "tsddd",
+    "ucrtbase",
+    "user32",
+    "win32u",
 ];
 
 /// Resolves module names of one text.
@@ -54,7 +74,10 @@ impl<'a> Names<'a> {
         if LIBRARIES.contains(&stem) {
             return Some(format!("{stem}.dll"));
         }
-        [".sys", ".dll", ".exe"].iter().map(|kind| format!("{stem}{kind}")).find(|image| knowledge::driver(image).is_some())
+        [".sys", ".dll", ".exe"]
+            .iter()
+            .map(|kind| format!("{stem}{kind}"))
+            .find(|image| knowledge::driver(image).is_some())
     }
 
     /// What a named address belongs to. A bare address belongs to nothing.

@@ -88,7 +88,17 @@ const PRODUCTS: [(&str, &str); 78] = [
 
 /// Words shortly before a name that take the mention back.
 const DENIALS: [&str; 12] = [
-    "no", "not", "without", "never", "uninstalled", "removed", "uninstalling", "removing", "don't", "isn't", "unlike",
+    "no",
+    "not",
+    "without",
+    "never",
+    "uninstalled",
+    "removed",
+    "uninstalling",
+    "removing",
+    "don't",
+    "isn't",
+    "unlike",
     "neither",
 ];
 
@@ -141,10 +151,23 @@ fn is_theory(sentence: &str) -> bool {
         return false;
     }
     let has = |words: &[&str]| words.iter().any(|word| has_word(&lower, word));
-    let who = has(&["processor", "processors", "cpu", "cpus", "core", "cores", "ipi", "interrupt", "interrupts"]);
-    let stuck = has(&["frozen", "freeze", "froze", "idle", "hung", "stuck", "unresponsive", "respond", "responding", "deadlocked"]);
+    let who =
+        has(&["processor", "processors", "cpu", "cpus", "core", "cores", "ipi", "interrupt", "interrupts"]);
+    let stuck = has(&[
+        "frozen",
+        "freeze",
+        "froze",
+        "idle",
+        "hung",
+        "stuck",
+        "unresponsive",
+        "respond",
+        "responding",
+        "deadlocked",
+    ]);
     let sent = has(&["ipi", "ipis", "interrupt", "interrupts", "inter-processor"]);
-    let unserved = has(&["service", "serviced", "pending", "unserviced", "acknowledged", "acknowledge", "delivered"]);
+    let unserved =
+        has(&["service", "serviced", "pending", "unserviced", "acknowledged", "acknowledge", "delivered"]);
     (who && stuck) || (sent && unserved)
 }
 
@@ -159,12 +182,16 @@ fn products(draft: &mut Draft, text: &str) {
             draft.remark(Topic::Product, name);
         }
     }
-    for word in text.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | '(' | ')' | '"' | '\'' | '/' | '*')) {
+    for word in
+        text.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | '(' | ')' | '"' | '\'' | '/' | '*'))
+    {
         let file = stopcode_base::file_name(word.trim_end_matches(['.', ':', '!', '?']));
         let stem = file.len().checked_sub(4).and_then(|end| file.split_at_checked(end));
         let Some((stem, kind)) = stem else { continue };
-        let plain = (2..=60).contains(&stem.len()) && stem.chars().all(|c| c.is_alphanumeric() || "_-.+".contains(c));
-        let no_driver = ["pagefile", "swapfile", "hiberfil"].iter().any(|name| stem.eq_ignore_ascii_case(name));
+        let plain =
+            (2..=60).contains(&stem.len()) && stem.chars().all(|c| c.is_alphanumeric() || "_-.+".contains(c));
+        let no_driver =
+            ["pagefile", "swapfile", "hiberfil"].iter().any(|name| stem.eq_ignore_ascii_case(name));
         let inbox = || stopcode_knowledge::driver(file).is_some_and(|driver| driver.inbox);
         if kind.eq_ignore_ascii_case(".sys") && plain && !no_driver && !inbox() {
             draft.remark(Topic::Product, file);
@@ -204,7 +231,10 @@ mod tests {
 
     #[test]
     fn products_are_named() {
-        assert_eq!(remarks("Kaspersky was also present\non this system."), [(Topic::Product, "Kaspersky".into())]);
+        assert_eq!(
+            remarks("Kaspersky was also present\non this system."),
+            [(Topic::Product, "Kaspersky".into())]
+        );
         assert_eq!(remarks("I uninstalled Avast. I have no Norton either."), []);
         assert_eq!(remarks("savagely, nortonian, reset"), []);
         assert_eq!(remarks("It was C:\\x\\foobar99.sys."), [(Topic::Product, "foobar99.sys".into())]);
@@ -213,7 +243,10 @@ mod tests {
     #[test]
     fn theories_are_kept_whole() {
         let text = "Hello there. We see that every\nprocessor is in a frozen state (idle). Bye.";
-        assert_eq!(remarks(text), [(Topic::Theory, "We see that every processor is in a frozen state (idle).".into())]);
+        assert_eq!(
+            remarks(text),
+            [(Topic::Theory, "We see that every processor is in a frozen state (idle).".into())]
+        );
         assert_eq!(remarks("My PC froze and then it was idle."), []);
     }
 }

@@ -111,7 +111,9 @@ impl Reader<'_> {
         if let Some((name, value)) = field(line) {
             return fields::read(self, at, name, value);
         }
-        for recogniser in [machine::read, code::memory, fields::registers, modules::read, code::code, stacks::bare] {
+        for recogniser in
+            [machine::read, code::memory, fields::registers, modules::read, code::code, stacks::bare]
+        {
             let taken = recogniser(self, at);
             if taken > 0 {
                 return taken;
@@ -124,6 +126,7 @@ impl Reader<'_> {
 
     /// A prompt: which processor, and what its output will be.
     fn command(&mut self, prompt: Prompt<'_>) {
+        self.selected &= self.processor == prompt.processor;
         self.processor = prompt.processor;
         self.draft.first_prompt = self.draft.first_prompt.or(prompt.processor);
         self.mode = Mode::Other;
@@ -230,7 +233,8 @@ impl Reader<'_> {
         let selects = |origin: &Origin| matches!(origin, Origin::Trap(_) | Origin::Context(_));
         let selected_by_text = self.origin.as_ref().is_some_and(selects)
             || self.draft.registers.iter().any(|set| selects(&set.origin));
-        stack.selected |= self.selected || selected_by_text;
+        stack.after_context = selected_by_text;
+        stack.selected = self.selected || (stack.analyzed && selected_by_text);
         stack.thread = self.thread;
         self.draft.stacks.push(stack);
     }
@@ -239,16 +243,31 @@ impl Reader<'_> {
 /// True for a row of a table: columns set apart by blanks, or addresses. Sentences have at most two blanks, behind
 /// their full stop.
 fn is_table(line: &str) -> bool {
-    let wide = line.match_indices("  ").filter(|(at, _)| !line.get(..*at).is_some_and(|head| head.ends_with(['.', '!', '?', ':'])));
-    wide.take(2).count() >= 2 || line.split_whitespace().any(|token| token.len() >= 16 && column(token).is_some())
+    let wide = line
+        .match_indices("  ")
+        .filter(|(at, _)| !line.get(..*at).is_some_and(|head| head.ends_with(['.', '!', '?', ':'])));
+    wide.take(2).count() >= 2
+        || line.split_whitespace().any(|token| token.len() >= 16 && column(token).is_some())
 }
 
 /// Lines that debuggers print and nobody says.
 fn is_noise(line: &str) -> bool {
     const STARTS: [&str; 15] = [
-        "*", "---", "===", "Symbol search path", "Executable search path", "Loading ", "Copyright (c) Microsoft",
-        "Mini Kernel Dump", "Kernel Summary Dump", "Kernel Bitmap Dump", "Use !analyze", "Followup:", "Resetting default",
-        "Unable to ", "Some register values",
+        "*",
+        "---",
+        "===",
+        "Symbol search path",
+        "Executable search path",
+        "Loading ",
+        "Copyright (c) Microsoft",
+        "Mini Kernel Dump",
+        "Kernel Summary Dump",
+        "Kernel Bitmap Dump",
+        "Use !analyze",
+        "Followup:",
+        "Resetting default",
+        "Unable to ",
+        "Some register values",
     ];
     STARTS.iter().any(|start| line.starts_with(start))
 }

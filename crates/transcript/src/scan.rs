@@ -10,7 +10,8 @@ pub(crate) fn hex(text: &str) -> Option<u64> {
 
 /// A number in hex as any debugger output gives it: `8`, `0x8`, `00000000`00000008`, `8,`, `(8)`.
 pub(crate) fn number(token: &str) -> Option<u64> {
-    let token = token.trim_matches(|c: char| matches!(c, '(' | ')' | '{' | '}' | '[' | ']' | ',' | ';' | '.' | ':'));
+    let token =
+        token.trim_matches(|c: char| matches!(c, '(' | ')' | '{' | '}' | '[' | ']' | ',' | ';' | '.' | ':'));
     let token = token.strip_prefix("0x").or_else(|| token.strip_prefix("0X")).unwrap_or(token);
     match split_halves(token) {
         Some((high, low)) if !high.is_empty() && high.len() <= 8 && low.len() == 8 => {
@@ -73,7 +74,8 @@ pub(crate) fn prompt(line: &str) -> Option<Prompt<'_>> {
     let command = command.trim();
     if let Some((processor, thread)) = head.split_once(':').filter(|(_, thread)| is_digits(thread)) {
         // A user-mode prompt names a process and a thread, no processor.
-        return is_digits(processor).then_some(Prompt { processor: None, command: command.trim_start_matches(thread) });
+        return is_digits(processor)
+            .then_some(Prompt { processor: None, command: command.trim_start_matches(thread) });
     }
     let (before, name) = head.rsplit_once(' ').unwrap_or(("", head));
     let kernel = matches!(name.split(':').next(), Some("kd" | "lkd"));
@@ -141,7 +143,8 @@ fn iso_date(text: &str) -> Option<(FileTime, Option<i64>)> {
     let mut day = token.get(..10)?.split('-');
     let (year, month, day) = (day.next()?, day.next()?, day.next()?);
     let clock = token.get(11..)?;
-    let time = from_civil(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?, clock.trim_end_matches('Z'))?;
+    let time =
+        from_civil(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?, clock.trim_end_matches('Z'))?;
     Some((time, clock.ends_with('Z').then_some(0)))
 }
 
@@ -177,9 +180,13 @@ fn from_civil(year: i64, month: u32, day: u32, clock: &str) -> Option<FileTime> 
     let mut parts = clock.split(':');
     let hour: u64 = parts.next()?.parse().ok().filter(|hour| *hour < 24)?;
     let minute: u64 = parts.next()?.parse().ok().filter(|minute| *minute < 60)?;
-    let (second, fraction) = parts.next()?.split_once('.').map_or_else(|| (clock.rsplit(':').next(), ""), |(s, f)| (Some(s), f));
+    let (second, fraction) =
+        parts.next()?.split_once('.').map_or_else(|| (clock.rsplit(':').next(), ""), |(s, f)| (Some(s), f));
     let second: u64 = second?.parse().ok().filter(|second| *second < 61)?;
-    let digits: u64 = fraction.get(..fraction.len().min(7)).filter(|f| !f.is_empty()).map_or(Some(0), |f| f.parse().ok())?;
+    let digits: u64 = fraction
+        .get(..fraction.len().min(7))
+        .filter(|f| !f.is_empty())
+        .map_or(Some(0), |f| f.parse().ok())?;
     let ticks = digits * 10_u64.pow(7 - u32::try_from(fraction.len().min(7)).ok()?);
     // Days from civil, after Howard Hinnant, counted from 1970.
     let shifted = if month <= 2 { year - 1 } else { year };
@@ -203,7 +210,8 @@ pub(crate) fn uptime(text: &str) -> Option<f64> {
     let mut parts = clock.split(':');
     let hours: u32 = parts.next()?.parse().ok()?;
     let minutes: u32 = parts.next()?.parse().ok()?;
-    let seconds: f64 = parts.next()?.trim_end_matches(',').parse().ok().filter(|s| (0.0..61.0).contains(s))?;
+    let seconds: f64 =
+        parts.next()?.trim_end_matches(',').parse().ok().filter(|s| (0.0..61.0).contains(s))?;
     Some(f64::from(days) * 86_400.0 + f64::from(hours) * 3600.0 + f64::from(minutes) * 60.0 + seconds)
 }
 
@@ -244,7 +252,10 @@ mod tests {
             text("Sun Apr 14 02:40:38.798 2019 (UTC - 7:00)"),
             Some(("2019-04-14T02:40:38.7980000Z".into(), Some(-25_200)))
         );
-        assert_eq!(text("Tue Mar  1 9:00:00 2005 (GMT+2)"), Some(("2005-03-01T09:00:00Z".into(), Some(7200))));
+        assert_eq!(
+            text("Tue Mar  1 9:00:00 2005 (GMT+2)"),
+            Some(("2005-03-01T09:00:00Z".into(), Some(7200)))
+        );
         assert_eq!(text("2012-02-01T19:15:24"), Some(("2012-02-01T19:15:24Z".into(), None)));
         assert_eq!(text("Feb 99 19:15:24 2012"), None);
         assert_eq!(uptime("0 days 4:41:17.788"), Some(16_877.788));

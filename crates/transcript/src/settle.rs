@@ -85,17 +85,21 @@ fn instruction_argument(draft: &Draft) -> Option<(u64, &'static str)> {
     let (stop, _) = draft.stop.as_ref()?;
     let known = knowledge::bug_check(stop.code)?;
     let subcode = known.selected_subcode(&stop.value().arguments);
-    (1..=4_usize).zip(WORDS).zip(stop.arguments).zip(&known.params).find_map(|(((number, word), argument), param)| {
-        let param = subcode.as_ref().and_then(|subcode| subcode.param(number)).unwrap_or(param);
-        let fits = param.kind == knowledge::ParamKind::InstructionAddress;
-        argument.filter(|argument| fits && *argument > 0xffff).map(|argument| (argument, word))
-    })
+    (1..=4_usize).zip(WORDS).zip(stop.arguments).zip(&known.params).find_map(
+        |(((number, word), argument), param)| {
+            let param = subcode.as_ref().and_then(|subcode| subcode.param(number)).unwrap_or(param);
+            let fits = param.kind == knowledge::ParamKind::InstructionAddress;
+            argument.filter(|argument| fits && *argument > 0xffff).map(|argument| (argument, word))
+        },
+    )
 }
 
 /// Joins the site of the fault, which is printed without its address, with the argument that holds the address.
 fn name_arguments(draft: &mut Draft) {
     let Some(site) = draft.faulting_site.clone() else { return };
-    if let Some((address, _)) = instruction_argument(draft).filter(|(address, _)| fields::fits(&site, *address)) {
+    if let Some((address, _)) =
+        instruction_argument(draft).filter(|(address, _)| fields::fits(&site, *address))
+    {
         draft.name(address, &site);
     }
 }
@@ -103,7 +107,10 @@ fn name_arguments(draft: &mut Draft) {
 /// The processor whose stack called KeBugCheckEx; else the one whose prompt `!analyze` was asked at; else the first
 /// prompt's; without prompts the only one that ran while the others were frozen.
 fn crashed_processor(draft: &Draft) -> Option<u32> {
-    let calls = |stack: &&RawStack| stack.thread.is_none() && stacks::calls_bug_check(stack);
+    // A list of names without stack pointers may be of any thread, at any prompt.
+    let whole =
+        |stack: &&RawStack| stack.thread.is_none() && stack.frames.iter().any(|f| f.stack_pointer.is_some());
+    let calls = |stack: &&RawStack| whole(stack) && stacks::calls_bug_check(stack);
     let by_stack = draft.stacks.iter().filter(calls).find_map(|stack| stack.processor);
     by_stack.or(draft.analyzed_on).or(draft.first_prompt).or_else(|| {
         let mut running = draft.processors.iter().filter(|(_, processor)| processor.ipi_frozen == Some(0));
@@ -160,18 +167,21 @@ fn system(draft: &Draft) -> System {
     let by_build = || draft.build.map(|build| (format!("{}.{build}", major_version(build)), "build number"));
     let os_version = exact.or_else(|| draft.os_version.clone()).or_else(by_build);
     let joined = |keys: &[&str]| {
-        let parts: Vec<&str> = keys.iter().filter_map(|key| draft.machine_parts.get(key).map(String::as_str)).collect();
+        let parts: Vec<&str> =
+            keys.iter().filter_map(|key| draft.machine_parts.get(key).map(String::as_str)).collect();
         (!parts.is_empty()).then(|| parts.join(" "))
     };
     // Every kernel from 22000 on still prints "Windows 10 Kernel": the build tells more than the banner.
-    let product = draft.build.and_then(|build| knowledge::product_name(build, draft.server)).map(str::to_owned);
+    let product =
+        draft.build.and_then(|build| knowledge::product_name(build, draft.server)).map(str::to_owned);
     System {
         os_version: fact(&os_version, "the text names no version of Windows"),
         product: product.or_else(|| draft.product.clone()),
         build: draft.build,
         arch: draft.arch,
         processors: draft.processor_count.or_else(|| {
-            let listed = u32::try_from(draft.processors.values().filter(|p| p.ipi_frozen.is_some()).count()).ok();
+            let listed =
+                u32::try_from(draft.processors.values().filter(|p| p.ipi_frozen.is_some()).count()).ok();
             listed.filter(|count| *count > 0)
         }),
         uptime_seconds: fact(&draft.uptime, "the text has no System Uptime line"),
@@ -180,6 +190,7 @@ fn system(draft: &Draft) -> System {
         microcode: None,
         machine: joined(&["maker", "model"]),
         firmware: joined(&["bios vendor", "bios version", "bios date"]),
+        features: None,
         hypervisor: fact(&draft.hypervisor, "the text does not tell"),
     }
 }
@@ -190,7 +201,9 @@ fn exception(draft: &Draft, context: &Fact<Context>) -> Fact<Exception> {
     let printed: Vec<u64> = draft.exception_parameters.values().copied().take(15).collect();
     if let Some((stop, _)) = &draft.stop {
         let base = knowledge::base_code(stop.code).base;
-        if let ([Some(code), Some(address), third, fourth], true) = (stop.arguments, IN_ARGUMENTS.contains(&base)) {
+        if let ([Some(code), Some(address), third, fourth], true) =
+            (stop.arguments, IN_ARGUMENTS.contains(&base))
+        {
             // 0x1E has the exception's own parameters in Arg3 and Arg4.
             let parameters = match (base, third, fourth) {
                 (0x1e, Some(third), Some(fourth)) if printed.is_empty() => vec![third, fourth],
@@ -231,9 +244,13 @@ fn context(draft: &Draft) -> Fact<Context> {
         return Fact::missing("the text shows no registers");
     };
     let (mut origin, command, trap_frame) = match set.origin {
-        Origin::Trap(Some(at)) => (format!("trap frame at {:#}", VirtAddr(at)), format!(".trap {at:#x}"), Some(at)),
+        Origin::Trap(Some(at)) => {
+            (format!("trap frame at {:#}", VirtAddr(at)), format!(".trap {at:#x}"), Some(at))
+        }
         Origin::Trap(None) => ("trap frame".to_owned(), ".trap".to_owned(), None),
-        Origin::Context(Some(at)) => (format!("context record at {:#}", VirtAddr(at)), format!(".cxr {at:#x}"), None),
+        Origin::Context(Some(at)) => {
+            (format!("context record at {:#}", VirtAddr(at)), format!(".cxr {at:#x}"), None)
+        }
         Origin::Context(None) => ("context record".to_owned(), ".cxr".to_owned(), None),
         Origin::Current | Origin::Frame => ("pasted registers".to_owned(), "r".to_owned(), None),
     };
@@ -253,7 +270,8 @@ fn context(draft: &Draft) -> Fact<Context> {
     };
     let fault_address = get("cr2").or(draft.fault_address).or_else(|| fault_argument(draft)).map(VirtAddr);
     let known = known_registers(set, &registers);
-    let context = Context { registers, known, origin, command, trap_frame: trap_frame.map(VirtAddr), fault_address };
+    let context =
+        Context { registers, known, origin, command, trap_frame: trap_frame.map(VirtAddr), fault_address };
     Fact::known(context, "pasted registers")
 }
 
@@ -264,7 +282,8 @@ fn known_registers(set: &RegisterSet, registers: &Registers) -> u32 {
     let trap = matches!(set.origin, Origin::Trap(_));
     let all = registers.named();
     let told = all.iter().enumerate().filter(|(index, (name, value))| {
-        let zeroed = trap && *value == 0 && NOT_IN_TRAP_FRAME.contains(index) && registers.arch() == Arch::X64;
+        let zeroed =
+            trap && *value == 0 && NOT_IN_TRAP_FRAME.contains(index) && registers.arch() == Arch::X64;
         set.values.contains_key(name.as_str()) && !zeroed
     });
     told.fold(0, |bits, (index, _)| bits | 1_u32.checked_shl(index as u32).unwrap_or(0))
@@ -278,7 +297,8 @@ fn fault_argument(draft: &Draft) -> Option<u64> {
 
 fn x64(set: &RegisterSet, rip: u64) -> X64Registers {
     let get = |name: &str| set.values.get(name).copied().unwrap_or_default();
-    let mut registers = X64Registers { rip, cs: get("cs") as u16, ss: get("ss") as u16, ..X64Registers::default() };
+    let mut registers =
+        X64Registers { rip, cs: get("cs") as u16, ss: get("ss") as u16, ..X64Registers::default() };
     registers.eflags = get("efl").max(get("eflags")) as u32;
     for (slot, name) in registers.gpr.iter_mut().zip(X64Registers::NAMES) {
         *slot = get(name);
@@ -305,15 +325,21 @@ fn arm64(set: &RegisterSet, pc: u64) -> Arm64Registers {
 fn remarks(draft: &Draft, names: &Names<'_>, crashed: Option<u32>) -> Vec<Remark> {
     let mut all = Vec::new();
     let by_module = || draft.blamed_module.as_deref().and_then(|module| names.image(module, false));
-    if let Some(image) = draft.blamed_image.as_ref().map(|image| image.to_ascii_lowercase()).or_else(by_module) {
+    if let Some(image) =
+        draft.blamed_image.as_ref().map(|image| image.to_ascii_lowercase()).or_else(by_module)
+    {
         all.push(Remark { topic: Topic::DebuggerBlame, text: image });
     }
     all.extend(draft.remarks.iter().cloned());
     let mut other = |text: String| all.push(Remark { topic: Topic::Other, text });
     if let Some((stop, _)) = &draft.stop {
-        let lacking: Vec<String> = (1..).zip(stop.arguments).filter(|(_, a)| a.is_none()).map(|(n, _)| format!("Arg{n}")).collect();
+        let lacking: Vec<String> =
+            (1..).zip(stop.arguments).filter(|(_, a)| a.is_none()).map(|(n, _)| format!("Arg{n}")).collect();
         if !lacking.is_empty() {
-            other(format!("the text does not tell {} of the bug check; 0 stands for them", lacking.join(", ")));
+            other(format!(
+                "the text does not tell {} of the bug check; 0 stands for them",
+                lacking.join(", ")
+            ));
         }
     }
     if let (Some(irql), None) = (draft.current_irql, crashed) {
@@ -323,7 +349,9 @@ fn remarks(draft: &Draft, names: &Names<'_>, crashed: Option<u32>) -> Vec<Remark
         other(format!("EXCEPTION_CODE: {code:#x}"));
     }
     if let Some(set) = draft.registers.iter().find(|set| set.values.contains_key("eip")) {
-        let shown = ["eip", "esp", "ebp"].iter().filter_map(|name| Some(format!("{name}={:08x}", set.values.get(*name)?)));
+        let shown = ["eip", "esp", "ebp"]
+            .iter()
+            .filter_map(|name| Some(format!("{name}={:08x}", set.values.get(*name)?)));
         other(format!("32-bit registers: {}", shown.collect::<Vec<_>>().join(" ")));
     }
     all

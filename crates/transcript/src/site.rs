@@ -40,7 +40,8 @@ pub(crate) fn parse(text: &str) -> Option<Parsed<'_>> {
     let (module, unloaded, tail) = module(text)?;
     if let Some(name) = tail.strip_prefix('!') {
         let (symbol, offset, rest, open) = function(name);
-        let site = Site { module: module.to_owned(), symbol: Some(symbol.to_owned()), offset, unloaded, raw: None };
+        let site =
+            Site { module: module.to_owned(), symbol: Some(symbol.to_owned()), offset, unloaded, raw: None };
         let nameless = symbol.trim().trim_matches('?').is_empty();
         return (!nameless || open).then_some(Parsed { site, rest, open });
     }
@@ -93,7 +94,8 @@ fn extent(text: &str) -> (usize, usize, bool) {
     let mut previous = ' ';
     for (at, c) in text.char_indices().take(LONGEST) {
         let operator = text.get(..at).is_some_and(|head| {
-            head.trim_end_matches(['<', '>', '=', '-', '(', ')', ' ']).ends_with("operator") && !c.is_alphanumeric()
+            head.trim_end_matches(['<', '>', '=', '-', '(', ')', ' ']).ends_with("operator")
+                && !c.is_alphanumeric()
         });
         match c {
             '<' | '>' | '(' | ')' if operator => {}
@@ -175,13 +177,21 @@ mod tests {
         assert_eq!(of("a!Foo::operator->+0x3"), site("a", "Foo::operator->", 3, ""));
         assert_eq!(
             of("lib!rx::`anonymous namespace'::Stream<unsigned char, 1>::go+0x8e [C:\\b\\x y.cpp @ 107]"),
-            site("lib", "rx::`anonymous namespace'::Stream<unsigned char, 1>::go", 0x8e, "[C:\\b\\x y.cpp @ 107]")
+            site(
+                "lib",
+                "rx::`anonymous namespace'::Stream<unsigned char, 1>::go",
+                0x8e,
+                "[C:\\b\\x y.cpp @ 107]"
+            )
         );
         assert_eq!(
             of("nt!Foo(unsigned long a = 0x1, int b = 0n2)+0x12 [x.c @ 3]"),
             site("nt", "Foo", 0x12, "[x.c @ 3]")
         );
-        assert_eq!(of("nt!KiPageFault+0x42b (TrapFrame @ ff)"), site("nt", "KiPageFault", 0x42b, "(TrapFrame @ ff)"));
+        assert_eq!(
+            of("nt!KiPageFault+0x42b (TrapFrame @ ff)"),
+            site("nt", "KiPageFault", 0x42b, "(TrapFrame @ ff)")
+        );
         assert_eq!(of("nt!KiIdleLoop (FPO: [0,0,0])"), site("nt", "KiIdleLoop", 0, "(FPO: [0,0,0])"));
         assert_eq!(of("nt!Foo<-arrow"), site("nt", "Foo", 0, "<-arrow"));
     }

@@ -116,7 +116,8 @@ fn take(reader: &Reader<'_>, at: usize, layout: Option<Layout>) -> Option<Taken>
     let mut lines = 1;
     while let Reading::Partial { addresses, arguments } = reading {
         let next = reader.lines.trimmed(at + lines);
-        let goes_on = !next.is_empty() && lines < MOST_PIECES && prompt(next).is_none() && field(next).is_none();
+        let goes_on =
+            !next.is_empty() && lines < MOST_PIECES && prompt(next).is_none() && field(next).is_none();
         if !goes_on || starts_own(next, addresses, arguments) {
             return None;
         }
@@ -209,7 +210,9 @@ fn finish(reader: &mut Reader<'_>, stack: RawStack) {
         }
         return;
     }
-    if let Some(frame) = stack.frames.iter().find(|frame| frame.stack_pointer.is_some() || frame.return_address.is_some()) {
+    if let Some(frame) =
+        stack.frames.iter().find(|frame| frame.stack_pointer.is_some() || frame.return_address.is_some())
+    {
         reader.draft.width(frame.wide);
     }
     if !stack.frames.is_empty() {
@@ -231,18 +234,25 @@ pub(crate) fn settle(
     let mut sites = draft.sites.clone();
     for stack in &draft.stacks {
         for (frame, address) in stack.frames.iter().zip(instructions(&stack.frames)) {
-            if let Some(address) = address.filter(|address| *address != 0 && frame.site.raw.is_none() && !frame.inline) {
+            if let Some(address) =
+                address.filter(|address| *address != 0 && frame.site.raw.is_none() && !frame.inline)
+            {
                 sites.entry(address).or_insert_with(|| frame.site.clone());
             }
         }
     }
     let addresses: HashMap<&Site, u64> = sites.iter().map(|(address, site)| (site, *address)).collect();
-    let bases: HashMap<String, u64> =
-        modules.iter().filter(|m| m.base.0 != 0).map(|m| (m.display.to_ascii_lowercase(), m.base.0)).collect();
+    let bases: HashMap<String, u64> = modules
+        .iter()
+        .filter(|m| m.base.0 != 0)
+        .map(|m| (m.display.to_ascii_lowercase(), m.base.0))
+        .collect();
     let find = |site: &Site| {
         let by_base = || Some(bases.get(&site.module.to_ascii_lowercase())?.wrapping_add(site.offset));
         let by_name = addresses.get(site).copied();
-        site.raw.or(by_name).or_else(|| by_base().filter(|_| site.symbol.is_none() && !site.module.is_empty()))
+        site.raw
+            .or(by_name)
+            .or_else(|| by_base().filter(|_| site.symbol.is_none() && !site.module.is_empty()))
     };
     let mut seen = HashSet::new();
     let mut stacks: Vec<(usize, Stack)> = Vec::new();
@@ -251,7 +261,8 @@ pub(crate) fn settle(
             continue;
         }
         let kind = kind(raw, crashed);
-        let first = context.filter(|_| kind == StackKind::Exception).map(|context| context.registers.instruction().0);
+        let first =
+            context.filter(|_| kind == StackKind::Exception).map(|context| context.registers.instruction().0);
         stacks.push((substance(&raw.frames), finished(raw, kind, names, &find, first)));
     }
     // The crash's own stacks first; of these the one with most frames beside the kernel's own way to the stop.
@@ -283,10 +294,24 @@ fn instructions(frames: &[RawFrame]) -> impl Iterator<Item = Option<u64>> {
 /// How many frames lie beyond the kernel's own way from a fault to the stop.
 fn substance(frames: &[RawFrame]) -> usize {
     const WAY: [&str; 18] = [
-        "KeBugCheck", "KiBugCheck", "DbgBreakPoint", "KiDoubleFault", "KiPageFault", "KiFastFail", "KiRaiseSecurity",
-        "KiExceptionDispatch", "KiDispatchException", "RtlDispatchException", "RtlpExecuteHandler", "PspUnhandled",
-        "PspSystemThreadStartup$filt", "_C_specific_handler", "__C_specific_handler", "KiGeneralProtection",
-        "KiInvalidOpcode", "KiSystemServiceHandler",
+        "KeBugCheck",
+        "KiBugCheck",
+        "DbgBreakPoint",
+        "KiDoubleFault",
+        "KiPageFault",
+        "KiFastFail",
+        "KiRaiseSecurity",
+        "KiExceptionDispatch",
+        "KiDispatchException",
+        "RtlDispatchException",
+        "RtlpExecuteHandler",
+        "PspUnhandled",
+        "PspSystemThreadStartup$filt",
+        "_C_specific_handler",
+        "__C_specific_handler",
+        "KiGeneralProtection",
+        "KiInvalidOpcode",
+        "KiSystemServiceHandler",
     ];
     let on_way = |frame: &&RawFrame| {
         frame.site.symbol.as_deref().is_some_and(|symbol| WAY.iter().any(|start| symbol.starts_with(start)))
@@ -308,9 +333,11 @@ fn kind(raw: &RawStack, crashed: Option<u32>) -> StackKind {
         StackKind::BugCheck
     } else if raw.thread.is_some() {
         StackKind::Thread
+    } else if raw.selected {
+        StackKind::Exception
     } else if elsewhere {
         StackKind::Processor
-    } else if raw.selected {
+    } else if raw.after_context {
         StackKind::Exception
     } else {
         StackKind::BugCheck

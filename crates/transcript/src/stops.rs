@@ -44,7 +44,9 @@ fn code(value: u64) -> Option<u32> {
 
 /// The code at the start of `text`, with the name that some outputs put first: `0x0000007f`, `D1`.
 fn leading_code(text: &str) -> Option<u32> {
-    let token = text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '(' | ':' | '{')).find(|t| !t.is_empty())?;
+    let token = text
+        .split(|c: char| c.is_whitespace() || matches!(c, ',' | '(' | ':' | '{'))
+        .find(|t| !t.is_empty())?;
     code(number(token)?)
 }
 
@@ -112,7 +114,8 @@ fn heading(lines: &Lines, at: usize, line: &str) -> Option<Found> {
     }
     // Without arguments the name must be the code's own: prose has capitals and brackets, too.
     let known = knowledge::bug_check(code)?;
-    let own = name.strip_suffix("_M").unwrap_or(name) == known.name || known.aliases.iter().any(|alias| alias == name);
+    let own = name.strip_suffix("_M").unwrap_or(name) == known.name
+        || known.aliases.iter().any(|alias| alias == name);
     let stop = Stop { code, arguments: [None; 4] };
     own.then_some(Found { stop, source: "the heading of !analyze", lines: 1, wide: None })
 }
@@ -153,9 +156,14 @@ fn list_of_arguments(lines: &Lines, at: usize, line: &str) -> Option<Found> {
             *widths.get_mut(slot)? = width;
             explanation = 0;
             end = index + 1;
-        } else if explanation >= 8 || (line.is_empty() && found.iter().all(Option::is_some)) || ends_arguments(line) {
+        } else if explanation >= 8
+            || (line.is_empty() && found.iter().all(Option::is_some))
+            || ends_arguments(line)
+        {
             break;
-        } else if line.is_empty() && lines.get(index + 1).is_none_or(|next| argument(next.trim_start()).is_none()) {
+        } else if line.is_empty()
+            && lines.get(index + 1).is_none_or(|next| argument(next.trim_start()).is_none())
+        {
             break;
         } else if found.iter().any(Option::is_some) {
             explanation += 1;
@@ -176,8 +184,12 @@ fn list_of_arguments(lines: &Lines, at: usize, line: &str) -> Option<Found> {
 
 /// True for a line that is no explanation of an argument, in texts that lost their blank lines.
 fn ends_arguments(line: &str) -> bool {
-    let is_frame = !matches!(frame::read(line, None), frame::Reading::Other) || frame::heading(line).is_some();
-    is_frame || prompt(line).is_some() || field(line).is_some() || strip_prefix_ci(line, "Debugging Details").is_some()
+    let is_frame =
+        !matches!(frame::read(line, None), frame::Reading::Other) || frame::heading(line).is_some();
+    is_frame
+        || prompt(line).is_some()
+        || field(line).is_some()
+        || strip_prefix_ci(line, "Debugging Details").is_some()
 }
 
 /// `Arg1: 0000000000000008, EXCEPTION_DOUBLE_FAULT`: number, value and how many digits it had.
@@ -200,7 +212,10 @@ fn fields(lines: &Lines, at: usize, line: &str) -> Option<Found> {
     let mut used = 1;
     for below in 1..=12 {
         let Some((name, value)) = field(lines.trimmed(at + below)) else { continue };
-        let Some(index) = name.strip_prefix("BUGCHECK_P").and_then(|index| index.parse::<usize>().ok()) else { break };
+        let Some(index) = name.strip_prefix("BUGCHECK_P").and_then(|index| index.parse::<usize>().ok())
+        else {
+            break;
+        };
         let slot = index.checked_sub(1).and_then(|index| stop.arguments.get_mut(index))?;
         *slot = value.split_whitespace().next().and_then(number);
         used = below + 1;
@@ -217,7 +232,8 @@ fn bugcheck_command(lines: &Lines, at: usize, line: &str) -> Option<Found> {
         if let Some(list) = strip_prefix_ci(next, "Arguments ") {
             let mut text = list.to_owned();
             let more = lines.trimmed(at + below + 1);
-            let wrapped = list.split_whitespace().count() < 4 && more.split_whitespace().all(|t| number(t).is_some());
+            let wrapped =
+                list.split_whitespace().count() < 4 && more.split_whitespace().all(|t| number(t).is_some());
             if wrapped {
                 text.push(' ');
                 text.push_str(more);
@@ -239,7 +255,8 @@ fn blue_screen_view(lines: &Lines, at: usize, line: &str) -> Option<Found> {
     for below in 1..=8 {
         let next = lines.trimmed(at + below);
         for (slot, label) in stop.arguments.iter_mut().zip(labels) {
-            if let Some(value) = after(next, label).and_then(|value| number(value.split_whitespace().next()?)) {
+            if let Some(value) = after(next, label).and_then(|value| number(value.split_whitespace().next()?))
+            {
                 *slot = Some(value);
                 used = below + 1;
             }
@@ -251,7 +268,8 @@ fn blue_screen_view(lines: &Lines, at: usize, line: &str) -> Option<Found> {
 /// A code with four arguments in round brackets, on a line about a stop: the blue screen's own
 /// `*** STOP: 0x0000007F (0x…,0x…,0x…,0x…)`, the event log's sentence, the kernel's `Fatal System Error`.
 fn parenthesised(lines: &Lines, at: usize, line: &str) -> Option<Found> {
-    const WORDS: [&str; 6] = ["stop", "bugcheck", "bug check", "fatal system error", "blue screen", "bluescreen"];
+    const WORDS: [&str; 6] =
+        ["stop", "bugcheck", "bug check", "fatal system error", "blue screen", "bluescreen"];
     if !WORDS.iter().any(|word| contains_ci(line, word)) {
         return None;
     }
@@ -310,13 +328,34 @@ mod tests {
         for (text, lines) in [
             ("BugCheck 7F, {8, 80050033, 406f8, fffff800032aa875}", 1),
             ("BugCheck 7F, {8, 80050033, 406f8,\nfffff800032aa875}", 2),
-            ("UNEXPECTED_KERNEL_MODE_TRAP (7f)\nwhat it is\nArguments:\nArg1: 0000000000000008, EXCEPTION\nArg2: 0000000080050033\nArg3: 00000000000406f8\nArg4: fffff800032aa875\n\nprose", 7),
-            ("BUGCHECK_CODE:  7f\n\nBUGCHECK_P1: 8\n\nBUGCHECK_P2: ffffffff80050033\nBUGCHECK_P3: 406f8\nBUGCHECK_P4: fffff800032aa875\nPROCESS_NAME: x", 7),
-            ("Bugcheck code 0000007F\nArguments 00000000`00000008 00000000`80050033 00000000`000406f8 fffff800`032aa875", 2),
-            ("*** STOP: 0x0000007F (0x0000000000000008,0x0000000080050033,0x00000000000406F8,0xFFFFF800032AA875)", 1),
-            ("*** Fatal System Error: 0x0000007f\n   (0x0000000000000008,0x0000000080050033,0x00000000000406F8,0xFFFFF800032AA875)", 2),
-            ("The computer has rebooted from a bugcheck.  The bugcheck was: 0x0000007f (0x8, 0x80050033, 0x406f8, 0xfffff800032aa875). A dump was saved", 1),
-            ("Bug Check Code    : 0x0000007f\nParameter 1 : 00000000`00000008\nParameter 2 : 00000000`80050033\nParameter 3 : 00000000`000406f8\nParameter 4 : fffff800`032aa875", 5),
+            (
+                "UNEXPECTED_KERNEL_MODE_TRAP (7f)\nwhat it is\nArguments:\nArg1: 0000000000000008, EXCEPTION\nArg2: 0000000080050033\nArg3: 00000000000406f8\nArg4: fffff800032aa875\n\nprose",
+                7,
+            ),
+            (
+                "BUGCHECK_CODE:  7f\n\nBUGCHECK_P1: 8\n\nBUGCHECK_P2: ffffffff80050033\nBUGCHECK_P3: 406f8\nBUGCHECK_P4: fffff800032aa875\nPROCESS_NAME: x",
+                7,
+            ),
+            (
+                "Bugcheck code 0000007F\nArguments 00000000`00000008 00000000`80050033 00000000`000406f8 fffff800`032aa875",
+                2,
+            ),
+            (
+                "*** STOP: 0x0000007F (0x0000000000000008,0x0000000080050033,0x00000000000406F8,0xFFFFF800032AA875)",
+                1,
+            ),
+            (
+                "*** Fatal System Error: 0x0000007f\n   (0x0000000000000008,0x0000000080050033,0x00000000000406F8,0xFFFFF800032AA875)",
+                2,
+            ),
+            (
+                "The computer has rebooted from a bugcheck.  The bugcheck was: 0x0000007f (0x8, 0x80050033, 0x406f8, 0xfffff800032aa875). A dump was saved",
+                1,
+            ),
+            (
+                "Bug Check Code    : 0x0000007f\nParameter 1 : 00000000`00000008\nParameter 2 : 00000000`80050033\nParameter 3 : 00000000`000406f8\nParameter 4 : fffff800`032aa875",
+                5,
+            ),
         ] {
             let (code, arguments, used) = at(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!((code, used), (0x7f, lines), "{text}");

@@ -68,7 +68,8 @@ fn stop_is_right(crash: &Crash, case: &Value) -> bool {
     let mask = if case["arch"] == "x86" { u64::from(u32::MAX) } else { u64::MAX };
     let Some(stop) = crash.stop() else { return false };
     let arguments = case["bugcheck_args"].as_array().unwrap();
-    let printed = arguments.iter().enumerate().filter_map(|(index, value)| Some((index, number(value)? & mask)));
+    let printed =
+        arguments.iter().enumerate().filter_map(|(index, value)| Some((index, number(value)? & mask)));
     let mut known = [false; 4];
     let right = printed.into_iter().all(|(index, value)| {
         known[index] = true;
@@ -96,7 +97,8 @@ fn frames_right(crash: &Crash, case: &Value, layout: &str) -> (usize, usize) {
             Some(name) => name == symbol,
             None => number(&want["symbol"]) == Some(frame.instruction.0),
         };
-        let pointer = number(&want["child_sp"]).is_none_or(|sp| layout == "kb" || frame.stack_pointer.0 == sp);
+        let pointer =
+            number(&want["child_sp"]).is_none_or(|sp| layout == "kb" || frame.stack_pointer.0 == sp);
         let instruction = address.is_none_or(|address: u64| address == 0 || frame.instruction.0 == address);
         right += usize::from(name && pointer && instruction);
         if !inline {
@@ -156,7 +158,11 @@ fn facts_beside_the_stack() {
         let system = crash.system();
         if let Some(build) = case["windows_build"].as_str() {
             check("build", system.build == build.parse().ok());
-            check("arch", system.arch.map(|arch| arch.to_string()).as_deref() == Some(case["arch"].as_str().unwrap_or("x64")));
+            check(
+                "arch",
+                system.arch.map(|arch| arch.to_string()).as_deref()
+                    == Some(case["arch"].as_str().unwrap_or("x64")),
+            );
             let count = case["cpu_count"].as_u64().map(|count| count as u32);
             check("processors", count.is_none_or(|count| system.processors == Some(count)));
         }
@@ -170,9 +176,14 @@ fn facts_beside_the_stack() {
         if let Some(registers) = registers.filter(|registers| registers.contains_key("rip")) {
             let context = crash.context();
             let named = context.value().map(|context| context.registers.named()).unwrap_or_default();
-            check("registers", registers.iter().all(|(name, value)| {
-                name == "rip" || named.iter().any(|(of, have)| of == name && Some(*have) == number(value)) || !name.starts_with('r')
-            }));
+            check(
+                "registers",
+                registers.iter().all(|(name, value)| {
+                    name == "rip"
+                        || named.iter().any(|(of, have)| of == name && Some(*have) == number(value))
+                        || !name.starts_with('r')
+                }),
+            );
             check("rip", context.value().map(|c| c.registers.instruction().0) == number(&registers["rip"]));
         }
         if let Some(blame) = case["windbg_blame"]["image_name"].as_str() {
@@ -183,7 +194,10 @@ fn facts_beside_the_stack() {
             check("modules", crash.modules().len() >= list.len());
         }
         // The program prints no prose: nobody can have said anything in it.
-        check("no prose", crash.remarks().iter().all(|remark| !matches!(remark.topic, Topic::Theory | Topic::Product)));
+        check(
+            "no prose",
+            crash.remarks().iter().all(|remark| !matches!(remark.topic, Topic::Theory | Topic::Product)),
+        );
     }
     eprintln!("{checked} facts checked, {} wrong", wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

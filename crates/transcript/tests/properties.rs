@@ -14,36 +14,103 @@ fn ask(bytes: &[u8]) -> usize {
         let _ = (crash.stop(), crash.exception(), crash.context(), crash.verifier(), crash.told_by());
         for stack in crash.stacks() {
             for frame in stack.frames.iter().take(50) {
-                let _ = (frame.place.label(), crash.place(frame.instruction), crash.bytes(frame.stack_pointer, 64));
+                let _ = (
+                    frame.place.label(),
+                    crash.place(frame.instruction),
+                    crash.bytes(frame.stack_pointer, 64),
+                );
             }
         }
         for address in [0, 1, 0xffff_f800_032a_a85b, u64::MAX] {
             let _ = (crash.place(VirtAddr(address)), crash.bytes(VirtAddr(address), 4096));
             let _ = crash.page_table_entries(VirtAddr(address));
         }
-        let _ = (crash.system(), crash.thread(), crash.processors(), crash.modules(), crash.unloaded(), crash.remarks());
+        let _ = (
+            crash.system(),
+            crash.thread(),
+            crash.processors(),
+            crash.modules(),
+            crash.unloaded(),
+            crash.remarks(),
+        );
     }
     crashes.len()
 }
 
 /// Pieces that debuggers print, to be put together in ways they never do.
 const PIECES: [&str; 64] = [
-    "4: kd> ", "kd> k", "lm", "Arguments:", "Arg1: ", "Arg4: 0", "0000000000000008", "fffff880`009b9de8", "8dd9f5c0",
-    "nt!KeBugCheckEx", "nt!", " ?? ::FNODOBFM::`string'", "+0x204ce", "iaStor+0x253f5", "(Inline Function)",
-    "--------`--------", " : ", "Child-SP RetAddr Call Site", "RetAddr : Args to Child", "STACK_TEXT:", "TRAP_FRAME: ",
-    "CONTEXT: ", "rip=fffff800032aa875", "rax=0", "eip=8046a86c", "pc=1 lr=2", "BugCheck 7F, {8, ", "}", "{", "[", "]",
-    "NAME_OF_IT (7f)", "UNEXPECTED_KERNEL_MODE_TRAP (7f)", "BUGCHECK_CODE: d1", "BUGCHECK_P1: 1", "start end module name",
-    "IPI State for Processor 4", "IpiFrozen 2", "TargetCount 99999999999", "<-", "> > ", "&gt;", "&amp;amp;amp;", "&#x110000;",
-    "<br>", "[code]", "Loading Dump File [", "Windows 7 Kernel Version 7601 MP (8 procs) Free x64", "Unloaded modules:",
-    "Timestamp: Wed Feb 99 19:15:24 2012 (4F299E0C)", "System Uptime: 99999 days 99:99:99", "VA ffff", "PTE at 1 PDE at 2",
-    "contains 0", "dps", "db", "dq", "CHKIMG_EXTENSION: !chkimg", "THREAD ffff8000", "Base 0 Limit ffffffffffffffff",
-    "Status : 0xbe00000000800400", "WARNING: Stack unwind information not available", "every processor is frozen and idle",
+    "4: kd> ",
+    "kd> k",
+    "lm",
+    "Arguments:",
+    "Arg1: ",
+    "Arg4: 0",
+    "0000000000000008",
+    "fffff880`009b9de8",
+    "8dd9f5c0",
+    "nt!KeBugCheckEx",
+    "nt!",
+    " ?? ::FNODOBFM::`string'",
+    "+0x204ce",
+    "iaStor+0x253f5",
+    "(Inline Function)",
+    "--------`--------",
+    " : ",
+    "Child-SP RetAddr Call Site",
+    "RetAddr : Args to Child",
+    "STACK_TEXT:",
+    "TRAP_FRAME: ",
+    "CONTEXT: ",
+    "rip=fffff800032aa875",
+    "rax=0",
+    "eip=8046a86c",
+    "pc=1 lr=2",
+    "BugCheck 7F, {8, ",
+    "}",
+    "{",
+    "[",
+    "]",
+    "NAME_OF_IT (7f)",
+    "UNEXPECTED_KERNEL_MODE_TRAP (7f)",
+    "BUGCHECK_CODE: d1",
+    "BUGCHECK_P1: 1",
+    "start end module name",
+    "IPI State for Processor 4",
+    "IpiFrozen 2",
+    "TargetCount 99999999999",
+    "<-",
+    "> > ",
+    "&gt;",
+    "&amp;amp;amp;",
+    "&#x110000;",
+    "<br>",
+    "[code]",
+    "Loading Dump File [",
+    "Windows 7 Kernel Version 7601 MP (8 procs) Free x64",
+    "Unloaded modules:",
+    "Timestamp: Wed Feb 99 19:15:24 2012 (4F299E0C)",
+    "System Uptime: 99999 days 99:99:99",
+    "VA ffff",
+    "PTE at 1 PDE at 2",
+    "contains 0",
+    "dps",
+    "db",
+    "dq",
+    "CHKIMG_EXTENSION: !chkimg",
+    "THREAD ffff8000",
+    "Base 0 Limit ffffffffffffffff",
+    "Status : 0xbe00000000800400",
+    "WARNING: Stack unwind information not available",
+    "every processor is frozen and idle",
     "\u{2018}\u{a0}\u{200b}é",
 ];
 
 fn line() -> impl Strategy<Value = String> {
-    prop::collection::vec((prop::sample::select(PIECES.to_vec()), prop::sample::select(vec!["", " ", "  ", "\t", "\n"])), 0..8)
-        .prop_map(|parts| parts.into_iter().map(|(piece, gap)| format!("{piece}{gap}")).collect())
+    prop::collection::vec(
+        (prop::sample::select(PIECES.to_vec()), prop::sample::select(vec!["", " ", "  ", "\t", "\n"])),
+        0..8,
+    )
+    .prop_map(|parts| parts.into_iter().map(|(piece, gap)| format!("{piece}{gap}")).collect())
 }
 
 proptest! {
@@ -85,13 +152,19 @@ fn time_is_linear() {
     let mut patterns: Vec<String> = PIECES.iter().map(|piece| format!("{piece}\n")).collect();
     patterns.extend(PIECES.iter().map(|piece| (*piece).to_owned()));
     patterns.push("fffff880`009b9de8 fffff800`0328b169\n".to_owned());
-    patterns.push("00 fffff880`009b9de8 fffff800`0328b169 nt!F+0x1 <- Kaspersky and frozen processors of every kind\n".to_owned());
+    patterns.push(
+        "00 fffff880`009b9de8 fffff800`0328b169 nt!F+0x1 <- Kaspersky and frozen processors of every kind\n"
+            .to_owned(),
+    );
     for pattern in patterns {
         let text = |size: usize| pattern.repeat(size / pattern.len() + 1);
         let (short, long) = (text(SIZE), text(4 * SIZE));
         let (one, four) = (time(&short).min(time(&short)), time(&long));
         // Quadratic work would take 16 times as long; small times are noise.
-        assert!(four < one * 10 + Duration::from_millis(200), "{pattern:?}: {one:?}, four times as much: {four:?}");
+        assert!(
+            four < one * 10 + Duration::from_millis(200),
+            "{pattern:?}: {one:?}, four times as much: {four:?}"
+        );
     }
 }
 
@@ -101,7 +174,9 @@ fn many_different_things() {
     let mut text = String::new();
     for n in 0..20_000_u32 {
         text.push_str(&format!("{n}: kd> k\nfffff880`{n:08x} fffff800`{n:08x} nt!F{n}+0x1\nfffff880`{n:08x} fffff800`{n:08x} a{n}+0x1\n"));
-        text.push_str(&format!("BugCheck {n:X}, {{{n:x}, 1, 2, 3}}\nfffff880`{n:08x} fffff881`{n:08x} m{n} (no symbols)\n"));
+        text.push_str(&format!(
+            "BugCheck {n:X}, {{{n:x}, 1, 2, 3}}\nfffff880`{n:08x} fffff881`{n:08x} m{n} (no symbols)\n"
+        ));
     }
     let start = Instant::now();
     assert!(ask(text.as_bytes()) > 1000);

@@ -36,28 +36,43 @@ fn stack() {
     let [stack] = crash.stacks() else { panic!("{} stacks", crash.stacks().len()) };
     assert_eq!((stack.kind, stack.processor), (StackKind::BugCheck, Some(4)));
     let pointers: Vec<u64> = stack.frames.iter().map(|frame| frame.stack_pointer.0).collect();
-    assert_eq!(pointers, [
-        0xffff_f880_009b_9de8, 0xffff_f880_009b_9df0, 0xffff_f880_009b_9f30, 0xffff_f880_03dc_cfd0,
-        0xffff_f880_03dc_d090, 0xffff_f880_03dc_d160, 0xffff_f880_03dc_d350, 0xffff_f880_03dc_d400,
-        0xffff_f880_03dc_d460, 0xffff_f880_03dc_d490, 0xffff_f880_03dc_d4d0, 0xffff_f880_03dc_d530,
-        0xffff_f880_03dc_d560,
-    ]);
+    assert_eq!(
+        pointers,
+        [
+            0xffff_f880_009b_9de8,
+            0xffff_f880_009b_9df0,
+            0xffff_f880_009b_9f30,
+            0xffff_f880_03dc_cfd0,
+            0xffff_f880_03dc_d090,
+            0xffff_f880_03dc_d160,
+            0xffff_f880_03dc_d350,
+            0xffff_f880_03dc_d400,
+            0xffff_f880_03dc_d460,
+            0xffff_f880_03dc_d490,
+            0xffff_f880_03dc_d4d0,
+            0xffff_f880_03dc_d530,
+            0xffff_f880_03dc_d560,
+        ]
+    );
     let labels: Vec<String> = stack.frames.iter().filter_map(|frame| frame.place.label()).collect();
-    assert_eq!(labels, [
-        "nt!KeBugCheckEx",
-        "nt!KiBugCheckDispatch+0x69",
-        "nt!KiDoubleFaultAbort+0xb2",
-        "nt!KiIpiSendRequest+0x305",
-        "nt!KeFlushMultipleRangeTb+0x22a",
-        "nt! ?? ::FNODOBFM::`string'+0x204ce",
-        "nt!MiEmptyWorkingSet+0x24a",
-        "nt!MiTrimAllSystemPagableMemory+0x218",
-        "nt!MmVerifierTrimMemory+0xf1",
-        "nt!ViKeRaiseIrqlSanityChecks+0xcf",
-        "nt!VerifierKeAcquireSpinLockRaiseToDpc+0x54",
-        "iaStor+0x253f5",
-        "iaStor+0x32a2",
-    ]);
+    assert_eq!(
+        labels,
+        [
+            "nt!KeBugCheckEx",
+            "nt!KiBugCheckDispatch+0x69",
+            "nt!KiDoubleFaultAbort+0xb2",
+            "nt!KiIpiSendRequest+0x305",
+            "nt!KeFlushMultipleRangeTb+0x22a",
+            "nt! ?? ::FNODOBFM::`string'+0x204ce",
+            "nt!MiEmptyWorkingSet+0x24a",
+            "nt!MiTrimAllSystemPagableMemory+0x218",
+            "nt!MmVerifierTrimMemory+0xf1",
+            "nt!ViKeRaiseIrqlSanityChecks+0xcf",
+            "nt!VerifierKeAcquireSpinLockRaiseToDpc+0x54",
+            "iaStor+0x253f5",
+            "iaStor+0x32a2",
+        ]
+    );
     let fault = &stack.frames[3];
     assert_eq!((fault.instruction, fault.trust), (VirtAddr(0xffff_f800_032a_a875), Trust::PdbAssisted));
     let last = stack.frames.last().unwrap();
@@ -74,8 +89,8 @@ fn module_and_code() {
     assert_eq!(module.path, r"\SystemRoot\system32\DRIVERS\iaStor.sys");
     assert_eq!(module.link_date.get().unwrap().to_string(), "2012-02-01T19:15:24Z");
     let code = [
-        0x5e, 0x5d, 0xc3, 0x8b, 0xc6, 0xe9, 0xe2, 0xfe, 0xff, 0xff, 0x0f, 0xb7, 0x0d, 0xb4, 0x89, 0x21, 0, 0x0f, 0xb7,
-        0x05, 0xaf, 0x89, 0x21, 0, 0x8b, 0xfa,
+        0x5e, 0x5d, 0xc3, 0x8b, 0xc6, 0xe9, 0xe2, 0xfe, 0xff, 0xff, 0x0f, 0xb7, 0x0d, 0xb4, 0x89, 0x21, 0,
+        0x0f, 0xb7, 0x05, 0xaf, 0x89, 0x21, 0, 0x8b, 0xfa,
     ];
     let start = VirtAddr(0xffff_f800_032a_a85b);
     assert_eq!(crash.bytes(start, 100).as_ref(), code);
@@ -91,9 +106,13 @@ fn module_and_code() {
 #[test]
 fn what_the_author_says() {
     let Some(crash) = seed("what_the_author_says") else { return };
-    let of = |topic: Topic| crash.remarks().iter().filter(move |remark| remark.topic == topic).map(|r| r.text.as_str());
+    let of = |topic: Topic| {
+        crash.remarks().iter().filter(move |remark| remark.topic == topic).map(|r| r.text.as_str())
+    };
     assert!(of(Topic::Product).any(|text| text == "Kaspersky"));
     let theories: Vec<_> = of(Topic::Theory).collect();
-    assert!(theories.iter().any(|text| text.contains("every single processor (except #4) is in a frozen state")));
+    assert!(
+        theories.iter().any(|text| text.contains("every single processor (except #4) is in a frozen state"))
+    );
     assert!(theories.len() <= 3, "{theories:#?}");
 }

@@ -17,13 +17,13 @@ use stopcode_base::VirtAddr;
 /// A candidate passed over is a stale word within a frame: about one in ten aligned words of locals is.
 const PASSED_OVER: i32 = -33;
 /// A candidate above the thread's first frame: nothing was ever pushed there, so hardly one is stale.
-const ABOVE_FIRST_FRAME: i32 = -70;
+const ABOVE_FIRST_FRAME: i32 = -100;
 /// A direct call to the very function of the frame above.
 const CALLS_CALLEE: i32 = 45;
 /// The same, when the callee's start is not known and the target only lies a little before its instruction.
 const CALLS_NEAR_CALLEE: i32 = 30;
-/// A direct call elsewhere. Guarded calls and tail calls make it common on live
-/// stacks too, above all between the layers of a driver stack; nearly every stale call is one.
+/// A direct call elsewhere. Nearly every stale call is one; guarded calls and tail calls make it common on live stacks
+/// too, above all between the layers of a driver stack.
 const CALLS_OTHER: i32 = -12;
 /// A call that checks a stack cookie returns or stops the system: it is live only below the code that does that.
 const CHECKS_COOKIE: i32 = -60;
@@ -55,7 +55,9 @@ pub(crate) fn find(search: &Search<'_>, from: &Standing, words: &[u64]) -> Vec<S
         sum += i32::from(!candidate.in_context);
         passed.push(sum);
     }
-    Chains { from, candidates: &candidates, contexts: &contexts, passed }.likely()
+    let mut chains = Chains { from, candidates: &candidates, contexts: &contexts, passed, own: Vec::new() };
+    chains.own = chains.own_worths();
+    chains.likely()
 }
 
 struct Chains<'a> {
@@ -64,14 +66,17 @@ struct Chains<'a> {
     contexts: &'a [VirtAddr],
     /// How many candidates before each index would be passed over, if all were.
     passed: Vec<i32>,
+    /// See [`Chains::own_worths`].
+    own: Vec<i32>,
 }
 
 /// Logarithms (base 2) of summed weights.
 struct Sums {
-    /// Per candidate: over all chains up to it and with it, without what was passed over before it.
+    /// Per candidate: of all beginnings up to and with it.
     below: Vec<f64>,
-    /// Per candidate: over all continuations above it, the same way.
+    /// Per candidate: of all continuations above it.
     above: Vec<f64>,
+    /// Of all chains.
     all: f64,
 }
 
@@ -89,7 +94,7 @@ impl Chains<'_> {
             }
             let callee = before.and_then(|index| self.candidates.get(index)).map_or(self.from, |c| &c.then);
             let start = before.and_then(|index| sums.below.get(index)).copied().unwrap_or(0.0);
-            let direct = start + bits(self.pair(callee, candidate) + self.own(index, candidate)) + above;
+            let direct = start + bits(self.pair(callee, candidate) + self.own(index)) + above;
             // Given that this one is live, is the one before it its callee?
             steps.push(step(callee, candidate, probability(direct, through) < 0.5));
             before = Some(index);
@@ -121,7 +126,7 @@ impl Chains<'_> {
             for (callee, weight) in near.filter(|(callee, _)| follows(candidate, callee)) {
                 sum = add(sum, weight + bits(self.pair(&callee.then, candidate)));
             }
-            below.push(sum + bits(self.own(index, candidate)));
+            below.push(sum + bits(self.own(index)));
         }
         let above = self.sums_above();
         let whole =
@@ -129,7 +134,7 @@ impl Chains<'_> {
                 bits(self.end(self.from, false)),
                 |sum, (index, candidate)| {
                     let rest = above.get(index).copied().unwrap_or(f64::NEG_INFINITY);
-                    add(sum, bits(self.pair(self.from, candidate) + self.own(index, candidate)) + rest)
+                    add(sum, bits(self.pair(self.from, candidate) + self.own(index)) + rest)
                 },
             );
         Sums { below, above, all: whole }
@@ -152,13 +157,13 @@ impl Chains<'_> {
                 if !is_far(callee, caller) {
                     break;
                 }
-                far.sum = add(far.sum, weight + bits(self.own(last, caller)));
+                far.sum = add(far.sum, weight + bits(self.own(last)));
                 far.next = last;
             }
             sum = add(sum, far.sum - bits(frame_size::HUGE_COST));
             let near = self.candidates.iter().zip(&above).enumerate().take(far.next).skip(index + 1);
             for (at, (caller, weight)) in near.filter(|(_, (caller, _))| follows(caller, callee)) {
-                sum = add(sum, weight + bits(self.pair(&callee.then, caller) + self.own(at, caller)));
+                sum = add(sum, weight + bits(self.pair(&callee.then, caller) + self.own(at)));
             }
             if let Some(slot) = above.get_mut(index) {
                 *slot = sum;
@@ -169,8 +174,13 @@ impl Chains<'_> {
 
     /// What a candidate is worth on the chain, wherever the chain came from: itself, and that what lies between it
     /// and the stack pointer that follows (its trap frame) is not passed over.
-    fn own(&self, index: usize, candidate: &Candidate) -> i32 {
-        candidate.score + PASSED_OVER * (self.passed_at(index) - self.passed_below(&candidate.then))
+    fn own_worths(&self) -> Vec<i32> {
+        let passed = self.candidates.iter().zip(&self.passed);
+        passed.map(|(c, before)| c.score + PASSED_OVER * (before - self.passed_below(&c.then))).collect()
+    }
+
+    fn own(&self, index: usize) -> i32 {
+        self.own.get(index).copied().unwrap_or(0)
     }
 
     /// What it is worth that the chain ends with `last`.

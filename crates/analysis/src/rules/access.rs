@@ -7,7 +7,7 @@ use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class, Suspect, SuspectKind};
 use crate::weights;
 use stopcode_base::VirtAddr;
-use stopcode_image::AccessKind;
+use stopcode_image::{Access, AccessKind, boundary_x64, needs_leaf1_ecx};
 use stopcode_kernel::{Hypervisor, Trust};
 use stopcode_knowledge::{self as knowledge, Category};
 
@@ -28,14 +28,16 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         return;
     }
     who_ran(facts, findings);
+    misaligned(facts, findings);
     let status = facts.exception().map(|exception| exception.code);
     if status == Some(ILLEGAL_INSTRUCTION) {
         illegal_instruction(facts, findings);
     } else if status == Some(IN_PAGE_ERROR) {
         in_page_error(facts, findings);
     } else if let Some(address) = fault_address(facts) {
-        touched(facts, findings, address);
-        agreement(facts, findings, address);
+        if agreement(facts, findings, address) != Agreement::Impossible {
+            touched(facts, findings, address);
+        }
     }
 }
 
@@ -67,24 +69,35 @@ fn who_ran(facts: &Facts<'_>, findings: &mut Findings) {
         return;
     };
     let label = place.label().unwrap_or_default();
-    let command = facts.context().map_or_else(|| format!("ln {address:#}"), |context| context.command.clone());
+    let command =
+        facts.context().map_or_else(|| format!("ln {address:#}"), |context| context.command.clone());
     let cause = driver_cause(facts, image);
     let text = format!("the instruction that faulted is {label}");
     match facts.standing(image) {
         Standing::ThirdParty => {
-            findings.supports(&cause, evidence(Basis::Context, weights::STRONG, text).shown_by(command).at(address));
+            findings.supports(
+                &cause,
+                evidence(Basis::Context, weights::STRONG, text).shown_by(command).at(address),
+            );
         }
         Standing::Inbox => {
-            findings.supports(&cause, evidence(Basis::Context, weights::MODERATE, text).shown_by(command).at(address));
+            findings.supports(
+                &cause,
+                evidence(Basis::Context, weights::MODERATE, text).shown_by(command).at(address),
+            );
             let text = format!("{image} comes with Windows and runs unchanged on a great many machines");
             findings.contradicts(
                 &cause,
-                evidence(Basis::Knowledge, weights::SLIGHT, text).shown_by(format!("lmvm {}", display(&place))),
+                evidence(Basis::Knowledge, weights::SLIGHT, text)
+                    .shown_by(format!("lmvm {}", display(&place))),
             );
         }
         Standing::Core => {
             let text = format!("{text}: the kernel worked on what it was given");
-            findings.supports(&cause, evidence(Basis::Context, weights::SLIGHT, text).shown_by(command).at(address));
+            findings.supports(
+                &cause,
+                evidence(Basis::Context, weights::SLIGHT, text).shown_by(command).at(address),
+            );
             callers_of_core(facts, findings);
         }
     }
@@ -101,7 +114,8 @@ fn callers_of_core(facts: &Facts<'_>, findings: &mut Findings) {
         findings.missing("the stack below the fault: too few frames to tell who called".to_owned());
         return;
     }
-    let text = format!("none of the {depth} frames found belongs to a driver that does not come with Windows");
+    let text =
+        format!("none of the {depth} frames found belongs to a driver that does not come with Windows");
     for (cause, weight) in [
         (memory(), weights::SLIGHT),
         (Cause::of(Class::PoolCorruptionByDriver), weights::SLIGHT),
@@ -113,8 +127,13 @@ fn callers_of_core(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// Control went where no module is.
 fn outside_modules(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
-    let text = format!("the instruction pointer {} lies in no module: control went through a bad pointer", address.windbg());
-    let item = |weight| evidence(Basis::Context, weight, text.clone()).shown_by(format!("ln {address:#}")).at(address);
+    let text = format!(
+        "the instruction pointer {} lies in no module: control went through a bad pointer",
+        address.windbg()
+    );
+    let item = |weight| {
+        evidence(Basis::Context, weight, text.clone()).shown_by(format!("ln {address:#}")).at(address)
+    };
     findings.supports(&Cause::of(Class::PoolCorruptionByDriver), item(weights::SLIGHT));
     if facts.witness.modules().iter().any(|module| near_by_one_bit(module.base, module.end(), address)) {
         findings.supports(&memory(), item(weights::CLEAR));
@@ -135,7 +154,8 @@ fn touched(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
         Some(0x1e | 0x3b | 0x7e | 0x8e) => exception_command(facts),
         _ => ".bugcheck".to_owned(),
     };
-    let item = |basis, weight, text: String| evidence(basis, weight, text).shown_by(command.clone()).at(address);
+    let item =
+        |basis, weight, text: String| evidence(basis, weight, text).shown_by(command.clone()).at(address);
     if address.0 < NULL_AREA || address.0 > u64::MAX - NULL_AREA && address.0 != u64::MAX {
         let signed = address.0 as i64;
         let sign = if signed < 0 { "-" } else { "" };
@@ -143,7 +163,7 @@ fn touched(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
             "it touched {sign}{:#x}, a null pointer plus the offset of a field: the mark of missing checks, not of flipped bits",
             signed.unsigned_abs()
         );
-        let causes: Vec<Cause> = findings.causes().filter(|cause| is_software(cause.class)).cloned().collect();
+        let causes = software_causes(findings);
         for cause in causes {
             findings.supports(&cause, item(Basis::Arguments, weights::SLIGHT, text.clone()));
         }
@@ -161,42 +181,46 @@ pub(crate) fn exception_command(facts: &Facts<'_>) -> String {
     }
 }
 
+/// Whether the instruction explains the fault.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Agreement {
+    Explained,
+    Impossible,
+    NotChecked,
+}
+
 /// Could this instruction have faulted at this address? If not, somebody else raised it or the processor erred.
-fn agreement(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
+fn agreement(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) -> Agreement {
     let (Some(instruction), Some(context)) = (facts.instruction(), facts.context()) else {
         if facts.is_dump() && facts.code_address().is_some() {
             findings.missing("the bytes of the faulting instruction: not in this dump".to_owned());
         }
-        return;
+        return Agreement::NotChecked;
     };
     if facts.code_address() != Some(instruction.address) || instruction.address == address {
-        return; // another instruction, or the fetch itself faulted
+        return Agreement::NotChecked; // another instruction, or the fetch itself faulted
     }
-    let known: Vec<_> = instruction.accesses.iter().filter_map(|a| Some((a, a.address?))).collect();
+    let known: Vec<(&Access, VirtAddr)> =
+        instruction.accesses.iter().filter_map(|a| Some((a, a.address?))).collect();
     if known.len() != instruction.accesses.len() {
-        return; // an address needs a segment base that the context does not hold
+        return Agreement::NotChecked; // an address needs a register or segment base that the context does not hold
     }
-    let general_protection = address.0 == u64::MAX;
-    let explains = |size: usize, at: VirtAddr| {
-        if general_protection {
-            !at.is_canonical()
-        } else {
-            at.0 <= address.0 && address.0 < at.0.saturating_add(size.max(1) as u64)
-                || at.page() != address.page() && at.plus(size as u64).page() == address.page()
-        }
-    };
     let command = format!("{}; u {:#} L1", context.command, instruction.address);
     let at = instruction.address;
-    if known.iter().any(|(access, at)| explains(access.size, *at)) {
-        let text = format!("`{}` does touch that address: record and registers agree", squeeze(&instruction.text));
-        let causes: Vec<Cause> = findings.causes().filter(|cause| is_software(cause.class)).cloned().collect();
-        for cause in causes {
-            findings.supports(&cause, evidence(Basis::CodeBytes, weights::NOTED, text.clone()).shown_by(command.clone()).at(at));
+    if known.iter().any(|(access, at)| explains(access.size, *at, address)) {
+        let text =
+            format!("`{}` does touch that address: record and registers agree", squeeze(&instruction.text));
+        for cause in software_causes(findings) {
+            findings.supports(
+                &cause,
+                evidence(Basis::CodeBytes, weights::NOTED, text.clone()).shown_by(command.clone()).at(at),
+            );
         }
-        return;
+        return Agreement::Explained;
     }
+    let general_protection = address.0 == u64::MAX;
     if instruction.privileged && general_protection {
-        return; // a privileged instruction may raise #GP for its operands
+        return Agreement::NotChecked; // a privileged instruction may raise #GP for its operands
     }
     let what = match known.first() {
         None => "touches no memory at all".to_owned(),
@@ -215,6 +239,50 @@ fn agreement(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
         if general_protection { "-1 (no address: not a page fault)".to_owned() } else { address.windbg() },
     );
     impossible(facts, findings, &text, &command, at);
+    Agreement::Impossible
+}
+
+/// Touching `size` bytes at `at` faults at `address`: there, or in the next page if the access crosses into it. A general
+/// protection fault gives no address (-1) and needs one that is not canonical.
+fn explains(size: usize, at: VirtAddr, address: VirtAddr) -> bool {
+    if address.0 == u64::MAX {
+        return !at.is_canonical();
+    }
+    let size = size.max(1) as u64;
+    let within = address.0.wrapping_sub(at.0) < size;
+    // Windows may report the start of the page that the fault was in.
+    within
+        || at.page() == address
+        || at.plus(size - 1).page() == address.page() && at.page() != address.page()
+}
+
+/// An instruction pointer inside an instruction: control did not come there by any code.
+fn misaligned(facts: &Facts<'_>, findings: &mut Findings) {
+    const WINDOW: u64 = 0x80;
+    let Some(address) = facts.code_address().filter(|_| facts.x64().is_some() && facts.is_dump()) else {
+        return;
+    };
+    let before = facts.witness.bytes(address.minus(WINDOW), WINDOW as usize);
+    if before.len() != WINDOW as usize || !boundary_x64(&before).is_inside() {
+        return;
+    }
+    let boundary = boundary_x64(&before);
+    let text = format!(
+        "the instruction pointer {} stands inside an instruction: of {} ways to decode the code before it, {} lead there",
+        address.windbg(),
+        boundary.tried,
+        boundary.met
+    );
+    let item = |weight| {
+        evidence(Basis::CodeBytes, weight, text.clone()).shown_by(format!("ub {address:#}")).at(address)
+    };
+    findings.supports(&processor(), item(weights::CLEAR));
+    findings.supports(&memory(), item(weights::MODERATE));
+    findings.contradicts_all(|cause| is_software(cause.class), &item(weights::MODERATE));
+}
+
+fn software_causes(findings: &Findings) -> Vec<Cause> {
+    findings.causes().filter(|cause| is_software(cause.class)).cloned().collect()
 }
 
 /// A fault that the instruction cannot raise: the hypervisor or firmware injected it, or the processor erred.
@@ -237,7 +305,10 @@ fn impossible(facts: &Facts<'_>, findings: &mut Findings, text: &str, command: &
             let text = format!(
                 "{role} ({source}): an access that the hypervisor refuses comes back as an exception the instruction could not raise alone"
             );
-            findings.supports(&hypervisor, evidence(Basis::Environment, weights::SLIGHT, text).shown_by("!cpuinfo; lm"));
+            findings.supports(
+                &hypervisor,
+                evidence(Basis::Environment, weights::SLIGHT, text).shown_by("!cpuinfo; lm"),
+            );
         }
         _ => {
             findings.supports(&processor(), item(weights::CLEAR));
@@ -247,7 +318,9 @@ fn impossible(facts: &Facts<'_>, findings: &mut Findings, text: &str, command: &
     trap_entry(facts, findings, &hypervisor);
     firmware_set_up(facts, findings);
     let weaker = evidence(Basis::CodeBytes, weights::SLIGHT, text).shown_by(command).at(at);
-    let names_a_driver = |cause: &Cause| is_software(cause.class) && cause.suspect.as_ref().is_some_and(|s| s.module.is_some());
+    let names_a_driver = |cause: &Cause| {
+        is_software(cause.class) && cause.suspect.as_ref().is_some_and(|s| s.module.is_some())
+    };
     findings.contradicts_all(names_a_driver, &weaker);
 }
 
@@ -260,19 +333,27 @@ fn trap_entry(facts: &Facts<'_>, findings: &mut Findings, hypervisor: &Cause) {
         _ => None,
     });
     let Some((entry, symbol)) = entry.and_then(|e| Some((e, e.place.symbol.as_deref()?))) else { return };
-    if !symbol.starts_with("Ki") || ["KiPageFault", "KiGeneralProtectionFault"].iter().any(|usual| symbol.starts_with(usual)) {
+    if !symbol.starts_with("Ki")
+        || ["KiPageFault", "KiGeneralProtectionFault"].iter().any(|usual| symbol.starts_with(usual))
+    {
         return;
     }
     let text = format!("the exception came through nt!{symbol}, which no plain memory access leads to");
     for cause in [hypervisor, &firmware()] {
-        findings.supports(cause, evidence(Basis::Stack, weights::SLIGHT, text.clone()).shown_by("k").at(entry.instruction));
+        findings.supports(
+            cause,
+            evidence(Basis::Stack, weights::SLIGHT, text.clone()).shown_by("k").at(entry.instruction),
+        );
     }
 }
 
 /// Seconds after start, drivers of power, chipset and buses work on what firmware describes and maps.
 fn firmware_set_up(facts: &Facts<'_>, findings: &mut Findings) {
     const START_SECONDS: f64 = 60.0;
-    let Some(uptime) = facts.witness.system().uptime_seconds.get().filter(|seconds| *seconds < START_SECONDS) else { return };
+    let Some(uptime) = facts.witness.system().uptime_seconds.get().filter(|seconds| *seconds < START_SECONDS)
+    else {
+        return;
+    };
     let Some(address) = facts.code_address() else { return };
     let Some(image) = facts.place(address).image else { return };
     let Some(driver) = knowledge::driver(&image) else { return };
@@ -291,8 +372,13 @@ fn firmware_set_up(facts: &Facts<'_>, findings: &mut Findings) {
         stack.frames.iter().take_while(|frame| frame.place.image.as_deref() == Some(image.as_str())).count()
     });
     if frames > 1 {
-        let text = format!("the {frames} innermost frames all belong to {image}: it was at its own work, not called into by another driver");
-        findings.supports(&driver_cause(facts, &image), evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k"));
+        let text = format!(
+            "the {frames} innermost frames all belong to {image}: it was at its own work, not called into by another driver"
+        );
+        findings.supports(
+            &driver_cause(facts, &image),
+            evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k"),
+        );
     }
 }
 
@@ -302,28 +388,75 @@ fn illegal_instruction(facts: &Facts<'_>, findings: &mut Findings) {
     let command = format!("u {address:#} L1");
     match facts.instruction().filter(|instruction| instruction.address == address) {
         Some(instruction) if instruction.mnemonic.starts_with("ud") => {
-            let text = format!("`{}` is there to raise this exception on purpose", squeeze(&instruction.text));
-            let causes: Vec<Cause> = findings.causes().filter(|cause| is_software(cause.class)).cloned().collect();
+            let text =
+                format!("`{}` is there to raise this exception on purpose", squeeze(&instruction.text));
+            let causes = software_causes(findings);
             for cause in causes {
-                findings.supports(&cause, evidence(Basis::CodeBytes, weights::SLIGHT, text.clone()).shown_by(command.clone()).at(address));
+                findings.supports(
+                    &cause,
+                    evidence(Basis::CodeBytes, weights::SLIGHT, text.clone())
+                        .shown_by(command.clone())
+                        .at(address),
+                );
             }
         }
         Some(instruction) => {
+            if lacks_feature(facts, findings, address) {
+                return;
+            }
             let text = format!(
                 "the processor called the instruction at {} illegal, but memory holds `{}` there, a valid one",
                 address.windbg(),
                 squeeze(&instruction.text)
             );
-            findings.supports(&processor(), evidence(Basis::CodeBytes, weights::CLEAR, text.clone()).shown_by(command.clone()).at(address));
-            findings.supports(&memory(), evidence(Basis::CodeBytes, weights::SLIGHT, text).shown_by(command).at(address));
+            findings.supports(
+                &processor(),
+                evidence(Basis::CodeBytes, weights::CLEAR, text.clone())
+                    .shown_by(command.clone())
+                    .at(address),
+            );
+            findings.supports(
+                &memory(),
+                evidence(Basis::CodeBytes, weights::SLIGHT, text).shown_by(command).at(address),
+            );
         }
         None if facts.is_dump() && !facts.witness.bytes(address, 15).is_empty() => {
-            let text = format!("the bytes at {} are no instruction: the code is damaged or control went astray", address.windbg());
-            findings.supports(&memory(), evidence(Basis::CodeBytes, weights::MODERATE, text.clone()).shown_by(command.clone()).at(address));
-            findings.supports(&processor(), evidence(Basis::CodeBytes, weights::SLIGHT, text).shown_by(command).at(address));
+            let text = format!(
+                "the bytes at {} are no instruction: the code is damaged or control went astray",
+                address.windbg()
+            );
+            findings.supports(
+                &memory(),
+                evidence(Basis::CodeBytes, weights::MODERATE, text.clone())
+                    .shown_by(command.clone())
+                    .at(address),
+            );
+            findings.supports(
+                &processor(),
+                evidence(Basis::CodeBytes, weights::SLIGHT, text).shown_by(command).at(address),
+            );
         }
         None => findings.missing("the bytes of the illegal instruction: not in this dump".to_owned()),
     }
+}
+
+/// The instruction belongs to a set that this processor does not have: the driver was built for newer ones.
+fn lacks_feature(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) -> bool {
+    let system = facts.witness.system();
+    let Some((bit, name)) = needs_leaf1_ecx(&facts.witness.bytes(address, 15)) else { return false };
+    if system.features.is_none_or(|features| features >> bit & 1 != 0) {
+        return false;
+    }
+    let Some(image) = facts.place(address).image else { return false };
+    let text = format!(
+        "the instruction needs {name}, which this processor ({}) does not have (CPUID leaf 1, ECX bit {bit}): {image} is built for newer processors",
+        system.processor_name.as_deref().unwrap_or("its name is not in the dump"),
+    );
+    let item = evidence(Basis::CodeBytes, weights::DECISIVE, text)
+        .shown_by(format!("u {address:#} L1; !cpuinfo"))
+        .at(address);
+    findings.supports(&driver_cause(facts, &image), item);
+    true
 }
 
 /// Data could not be paged in: the storage, or memory compression.
@@ -331,7 +464,9 @@ fn in_page_error(facts: &Facts<'_>, findings: &mut Findings) {
     let status = facts.exception().and_then(|e| e.parameters.get(2)).copied();
     let name = status.and_then(|s| knowledge::ntstatus(s as u32)).map(|s| s.name);
     let text = match (status, name) {
-        (Some(status), Some(name)) => format!("a page could not be read back: {:#010x} {name}", status as u32),
+        (Some(status), Some(name)) => {
+            format!("a page could not be read back: {:#010x} {name}", status as u32)
+        }
         _ => "a page could not be read back from storage".to_owned(),
     };
     findings.supports(
@@ -344,7 +479,11 @@ fn in_page_error(facts: &Facts<'_>, findings: &mut Findings) {
 pub(crate) const fn is_software(class: Class) -> bool {
     matches!(
         class,
-        Class::DriverBug | Class::AntivirusOrFilterDriver | Class::OsBug | Class::GpuDriverOrHardware | Class::UsbDevice
+        Class::DriverBug
+            | Class::AntivirusOrFilterDriver
+            | Class::OsBug
+            | Class::GpuDriverOrHardware
+            | Class::UsbDevice
     )
 }
 
@@ -356,4 +495,3 @@ fn squeeze(text: &str) -> String {
 fn display(place: &stopcode_kernel::Place) -> &str {
     place.display.as_deref().unwrap_or_default()
 }
-

@@ -46,10 +46,13 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
 fn found(facts: &Facts<'_>, findings: &mut Findings, weight: f64, text: &str, bit: u32, address: VirtAddr) {
     let command = match facts.stop.as_ref().map(|stop| stop.base) {
         Some(0x0a | 0xd1 | 0x50 | 0xbe | 0xfc) => ".bugcheck; r".to_owned(),
-        Some(0x3b) => facts.context().map_or_else(|| "r".to_owned(), |context| format!("{}; r", context.command)),
+        Some(0x3b) => {
+            facts.context().map_or_else(|| "r".to_owned(), |context| format!("{}; r", context.command))
+        }
         _ => exception_command(facts),
     };
-    let item = |weight| evidence(Basis::Memory, weight, text).shown_by(command.clone()).with_bit(bit).at(address);
+    let item =
+        |weight| evidence(Basis::Memory, weight, text).shown_by(command.clone()).with_bit(bit).at(address);
     findings.supports(&memory(), item(weight));
     findings.supports(&processor(), item(weights::SLIGHT));
 }

@@ -44,7 +44,8 @@ fn stack_pointer_at_fault(facts: &Facts<'_>) -> Option<VirtAddr> {
         return Some(pointer);
     }
     let rip = VirtAddr(stop.arg(4));
-    let on_stack = facts.witness.stacks().iter().flat_map(|stack| &stack.frames).find(|frame| frame.instruction == rip);
+    let on_stack =
+        facts.witness.stacks().iter().flat_map(|stack| &stack.frames).find(|frame| frame.instruction == rip);
     on_stack.map(|frame| frame.stack_pointer).or_else(|| {
         let context = facts.context()?;
         let Registers::X64(registers) = &context.registers else { return None };
@@ -63,15 +64,30 @@ fn overflow() -> Cause {
 }
 
 /// With the thread's limits: at or under the limit, or so near that what an exception pushes crosses it.
-fn against_limits(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAddr, limit: VirtAddr, base: VirtAddr) {
+fn against_limits(
+    facts: &Facts<'_>,
+    findings: &mut Findings,
+    pointer: VirtAddr,
+    limit: VirtAddr,
+    base: VirtAddr,
+) {
     let (p, l) = (pointer.windbg(), limit.windbg());
     let size = base.0 - limit.0;
     if pointer.plus(PAGE) < limit || pointer >= base {
-        let text = format!("the stack pointer {p} lies outside the thread's stack {l} to {}: another stack, or a damaged pointer", base.windbg());
-        findings.supports(&Cause::of(Class::DriverBug), evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by("!thread").at(pointer));
+        let text = format!(
+            "the stack pointer {p} lies outside the thread's stack {l} to {}: another stack, or a damaged pointer",
+            base.windbg()
+        );
+        findings.supports(
+            &Cause::of(Class::DriverBug),
+            evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by("!thread").at(pointer),
+        );
         if (3..64).any(|bit| (limit..base).contains(&VirtAddr(pointer.0 ^ (1 << bit)))) {
             let text = format!("{text}; one flipped bit away from it");
-            findings.supports(&processor(), evidence(Basis::Memory, weights::CLEAR, text).shown_by("!thread").at(pointer));
+            findings.supports(
+                &processor(),
+                evidence(Basis::Memory, weights::CLEAR, text).shown_by("!thread").at(pointer),
+            );
         }
         return;
     }
@@ -80,17 +96,33 @@ fn against_limits(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAddr,
         let where_to = match room {
             None => format!("{:#x} bytes below StackLimit {l}, in the guard page", limit.0 - pointer.0),
             Some(0) => format!("exactly at StackLimit {l}: the next push goes into the guard page"),
-            Some(room) => format!("{room:#x} bytes above StackLimit {l}, less than an exception needs ({:#x})", EXCEPTION_PUSH + TRAP_FRAME),
+            Some(room) => format!(
+                "{room:#x} bytes above StackLimit {l}, less than an exception needs ({:#x})",
+                EXCEPTION_PUSH + TRAP_FRAME
+            ),
         };
-        let text = format!("the stack pointer at the fault, {p}, is {where_to}; the stack of {size:#x} bytes was used up");
-        findings.supports(&overflow(), evidence(Basis::Memory, weights::DECISIVE, text).shown_by("!thread").at(pointer));
+        let text = format!(
+            "the stack pointer at the fault, {p}, is {where_to}; the stack of {size:#x} bytes was used up"
+        );
+        findings.supports(
+            &overflow(),
+            evidence(Basis::Memory, weights::DECISIVE, text).shown_by("!thread").at(pointer),
+        );
         guard_page(facts, findings, limit);
         return;
     }
     let room = room.unwrap_or_default();
-    let text = format!("the stack pointer {p} had {room:#x} bytes left above StackLimit {l}: the stack had not run out");
-    findings.contradicts(&overflow(), evidence(Basis::Memory, weights::STRONG, text.clone()).shown_by("!thread").at(pointer));
-    findings.supports(&Cause::of(Class::DriverBug), evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by("!thread"));
+    let text = format!(
+        "the stack pointer {p} had {room:#x} bytes left above StackLimit {l}: the stack had not run out"
+    );
+    findings.contradicts(
+        &overflow(),
+        evidence(Basis::Memory, weights::STRONG, text.clone()).shown_by("!thread").at(pointer),
+    );
+    findings.supports(
+        &Cause::of(Class::DriverBug),
+        evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by("!thread"),
+    );
     findings.supports(&processor(), evidence(Basis::Memory, weights::SLIGHT, text).shown_by("!thread"));
 }
 
@@ -101,23 +133,46 @@ fn guard_page(facts: &Facts<'_>, findings: &mut Findings, limit: VirtAddr) {
     match (level1(below), level1(limit)) {
         (Some(guard), top) if !guard.valid() => {
             let lowest = match top {
-                Some(top) if top.valid() => format!(", while the lowest stack page is mapped ({:#x})", top.value),
+                Some(top) if top.valid() => {
+                    format!(", while the lowest stack page is mapped ({:#x})", top.value)
+                }
                 _ => String::new(),
             };
-            let text = format!("the page below the stack, {}, is not mapped (PTE {:#x}){lowest}: the guard page", below.windbg(), guard.value);
-            findings.supports(&overflow(), evidence(Basis::Memory, weights::MODERATE, text).shown_by(format!("!pte {below:#}")).at(below));
+            let text = format!(
+                "the page below the stack, {}, is not mapped (PTE {:#x}){lowest}: the guard page",
+                below.windbg(),
+                guard.value
+            );
+            findings.supports(
+                &overflow(),
+                evidence(Basis::Memory, weights::MODERATE, text)
+                    .shown_by(format!("!pte {below:#}"))
+                    .at(below),
+            );
         }
         (Some(mapped), _) => {
-            let text = format!("the page below StackLimit is mapped (PTE {:#x}): the limit is not the stack's end", mapped.value);
-            findings.contradicts(&overflow(), evidence(Basis::Memory, weights::CLEAR, text).shown_by(format!("!pte {below:#}")).at(below));
+            let text = format!(
+                "the page below StackLimit is mapped (PTE {:#x}): the limit is not the stack's end",
+                mapped.value
+            );
+            findings.contradicts(
+                &overflow(),
+                evidence(Basis::Memory, weights::CLEAR, text).shown_by(format!("!pte {below:#}")).at(below),
+            );
         }
-        (None, _) => findings.missing(format!("the page-table entry of {}: not in this dump; it would show the guard page", below.windbg())),
+        (None, _) => findings.missing(format!(
+            "the page-table entry of {}: not in this dump; it would show the guard page",
+            below.windbg()
+        )),
     }
 }
 
 /// Without limits: where in its page the pointer lies, and whether its caller lies in the next.
 fn against_page_line(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAddr) {
-    findings.missing("the thread's StackLimit and StackBase (`!thread`): they would settle whether the stack ran out".to_owned());
+    findings.missing(
+        "the thread's StackLimit and StackBase (`!thread`): they would settle whether the stack ran out"
+            .to_owned(),
+    );
     let line = pointer.page().plus(PAGE);
     let caller = facts
         .witness
@@ -129,7 +184,10 @@ fn against_page_line(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAd
     let below = line.0 - pointer.0;
     let item = |weight, text: String| evidence(Basis::Stack, weight, text).shown_by("k").at(pointer);
     if pointer.0.is_multiple_of(PAGE) {
-        let text = format!("the stack pointer at the fault, {}, is exactly a page's start: the next push leaves the page", pointer.windbg());
+        let text = format!(
+            "the stack pointer at the fault, {}, is exactly a page's start: the next push leaves the page",
+            pointer.windbg()
+        );
         findings.supports(&overflow(), item(weights::STRONG, text));
     } else if let Some(caller) = caller.filter(|caller| caller.stack_pointer >= line && below < 0x400) {
         let text = format!(
@@ -141,10 +199,14 @@ fn against_page_line(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAd
         );
         findings.supports(&overflow(), item(weights::STRONG, text));
     } else if below < 0x200 || pointer.0 % PAGE < EXCEPTION_PUSH + TRAP_FRAME {
-        let text = format!("the stack pointer at the fault, {}, lies at the edge of a page", pointer.windbg());
+        let text =
+            format!("the stack pointer at the fault, {}, lies at the edge of a page", pointer.windbg());
         findings.supports(&overflow(), item(weights::CLEAR, text));
     } else {
-        let text = format!("a double fault is most often a kernel stack that ran out; the pointer {} alone does not show it", pointer.windbg());
+        let text = format!(
+            "a double fault is most often a kernel stack that ran out; the pointer {} alone does not show it",
+            pointer.windbg()
+        );
         findings.supports(&overflow(), item(weights::MODERATE, text));
     }
 }
@@ -177,7 +239,8 @@ fn refute_frozen(facts: &Facts<'_>, findings: &mut Findings) {
     if theory.is_some() {
         let claim = "the text reads the frozen processors as ones that could not take the interrupt";
         findings.supports(&hang, evidence(Basis::Knowledge, weights::NOTED, claim).shown_by("!ipi"));
-        findings.contradicts(&hang, evidence(Basis::Environment, weights::STRONG, text.clone()).shown_by("!ipi"));
+        findings
+            .contradicts(&hang, evidence(Basis::Environment, weights::STRONG, text.clone()).shown_by("!ipi"));
     }
     findings.supports(&overflow(), evidence(Basis::Environment, weights::NOTED, text).shown_by("!ipi"));
 }
@@ -203,19 +266,38 @@ fn who_used_the_stack(facts: &Facts<'_>, findings: &mut Findings) {
     used.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     let total: u64 = used.iter().map(|(_, bytes)| bytes).sum();
     if total > 0 {
-        let shares: Vec<String> = used.iter().take(4).map(|(image, bytes)| format!("{image} {bytes:#x}")).collect();
-        let text = format!("the frames shown below the fault use {total:#x} bytes of stack: {}", shares.join(", "));
+        let shares: Vec<String> =
+            used.iter().take(4).map(|(image, bytes)| format!("{image} {bytes:#x}")).collect();
+        let text =
+            format!("the frames shown below the fault use {total:#x} bytes of stack: {}", shares.join(", "));
         findings.supports(&overflow(), evidence(Basis::Stack, weights::NOTED, text).shown_by("kf"));
         if total < 0x5000 {
-            findings.missing(format!("what used the rest of the stack: the frames shown account for {total:#x} bytes only"));
+            findings.missing(format!(
+                "what used the rest of the stack: the frames shown account for {total:#x} bytes only"
+            ));
         }
     }
-    for image in used.iter().map(|(image, _)| *image).filter(|image| facts.standing(image) == Standing::ThirdParty).take(2) {
-        let text = format!("{image} stands below the frames that ran out of stack: it is part of the depth, which does not make it guilty");
-        findings.supports(&driver_cause(facts, image), evidence(Basis::Stack, weights::NOTED, text).shown_by("kf"));
+    for image in used
+        .iter()
+        .map(|(image, _)| *image)
+        .filter(|image| facts.standing(image) == Standing::ThirdParty)
+        .take(2)
+    {
+        let text = format!(
+            "{image} stands below the frames that ran out of stack: it is part of the depth, which does not make it guilty"
+        );
+        findings.supports(
+            &driver_cause(facts, image),
+            evidence(Basis::Stack, weights::NOTED, text).shown_by("kf"),
+        );
     }
     let verifier = frames.iter().any(|frame| {
-        frame.place.symbol.as_deref().is_some_and(|s| s.starts_with("Verifier") || s.starts_with("Vi") || s.starts_with("Vf") || s.starts_with("MmVerifier"))
+        frame.place.symbol.as_deref().is_some_and(|s| {
+            s.starts_with("Verifier")
+                || s.starts_with("Vi")
+                || s.starts_with("Vf")
+                || s.starts_with("MmVerifier")
+        })
     });
     if verifier {
         let text = "Driver Verifier's own checks stand on this stack: they add frames that would not be there without it";

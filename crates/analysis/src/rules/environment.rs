@@ -13,7 +13,9 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         && uptime >= LONG_UPTIME_SECONDS
     {
         let days = uptime / 86_400.0;
-        let text = format!("the machine had run for {days:.0} days: failing memory or processors seldom wait so long");
+        let text = format!(
+            "the machine had run for {days:.0} days: failing memory or processors seldom wait so long"
+        );
         let item = evidence(Basis::Environment, weights::SLIGHT, text).shown_by(".time");
         findings.contradicts_all(
             |cause| matches!(cause.class, Class::MemoryHardware | Class::ProcessorHardware),
@@ -21,7 +23,9 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         );
     }
     if facts.is_dump() && facts.witness.verifier().get_flags() == Some(0) {
-        findings.missing("Driver Verifier was off: what it would have caught at the source was not caught".to_owned());
+        findings.missing(
+            "Driver Verifier was off: what it would have caught at the source was not caught".to_owned(),
+        );
     }
 }
 

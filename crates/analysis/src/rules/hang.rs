@@ -45,12 +45,21 @@ fn clock_watchdog(facts: &Facts<'_>, findings: &mut Findings) {
         return;
     };
     if hung.ipi_frozen == Some(5) {
-        let text = format!("processor {number} did not even answer the freeze (IpiFrozen 5): interrupts were off or it stood still");
-        findings.supports(&processor(), evidence(Basis::Environment, weights::MODERATE, text).shown_by("!ipi"));
+        let text = format!(
+            "processor {number} did not even answer the freeze (IpiFrozen 5): interrupts were off or it stood still"
+        );
+        findings
+            .supports(&processor(), evidence(Basis::Environment, weights::MODERATE, text).shown_by("!ipi"));
     }
-    let stack = facts.witness.stacks().iter().find(|s| s.kind == StackKind::Processor && s.processor == Some(hung.number));
+    let stack = facts
+        .witness
+        .stacks()
+        .iter()
+        .find(|s| s.kind == StackKind::Processor && s.processor == Some(hung.number));
     match stack {
-        None => findings.missing(format!("the stack of processor {number}: what it ran when it stopped is not in this dump")),
+        None => findings.missing(format!(
+            "the stack of processor {number}: what it ran when it stopped is not in this dump"
+        )),
         Some(stack) => {
             if let Some((standee, image)) = facts
                 .standees(stack)
@@ -78,7 +87,10 @@ fn dpc_watchdog(facts: &Facts<'_>, findings: &mut Findings) {
         findings.supports(&Cause::of(Class::DriverBug), item(weights::SLIGHT));
     } else {
         let text = "DPCs and interrupts took too long in sum (Arg1 1): who took how much is in the processors' history, seldom in a minidump";
-        findings.supports(&Cause::of(Class::DriverBug), evidence(Basis::Arguments, weights::NOTED, text).shown_by(".bugcheck"));
+        findings.supports(
+            &Cause::of(Class::DriverBug),
+            evidence(Basis::Arguments, weights::NOTED, text).shown_by(".bugcheck"),
+        );
         findings.missing("the DPC history of all processors: not in this dump".to_owned());
     }
 }
@@ -106,15 +118,12 @@ fn power_button(facts: &Facts<'_>, findings: &mut Findings) {
     for remark in facts.witness.remarks().iter().filter(|remark| remark.topic == Topic::BlackBox) {
         findings.supports(
             &hang,
-            evidence(Basis::Environment, weights::NOTED, remark.text.clone()).shown_by("!blackboxpnp; !blackboxwinlogon"),
+            evidence(Basis::Environment, weights::NOTED, remark.text.clone())
+                .shown_by("!blackboxpnp; !blackboxwinlogon"),
         );
     }
-    let idle = facts
-        .witness
-        .processors()
-        .iter()
-        .filter(|p| p.thread.is_some() && p.thread == p.idle_thread)
-        .count();
+    let idle =
+        facts.witness.processors().iter().filter(|p| p.thread.is_some() && p.thread == p.idle_thread).count();
     let all = facts.witness.processors().len();
     if all > 0 {
         let text = format!("{idle} of {all} processors ran their idle thread when the button was held");

@@ -17,23 +17,34 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         (0x124, 4) => hardware(Class::ProcessorHardware, "a PCI Express device or its slot"),
         _ => processor(),
     };
-    let text = format!("{name}: the hardware itself reported an error that cannot be corrected (Arg1 {:#x})", stop.arg(1));
-    findings.supports(&whole, evidence(Basis::Arguments, weights::STRONG, text).shown_by(format!("!errrec {:#x}", stop.arg(2))));
+    let text = format!(
+        "{name}: the hardware itself reported an error that cannot be corrected (Arg1 {:#x})",
+        stop.arg(1)
+    );
+    findings.supports(
+        &whole,
+        evidence(Basis::Arguments, weights::STRONG, text).shown_by(format!("!errrec {:#x}", stop.arg(2))),
+    );
     machine_check(facts, findings);
 }
 
 /// `MCi_STATUS`, from the arguments (source 0) or from text.
 fn machine_check(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
-    let from_arguments = (stop.base == 0x124 && stop.arg(1) == 0).then(|| stop.arg(3) << 32 | stop.arg(4) & 0xffff_ffff);
-    let from_text = facts.witness.remarks().iter().find(|r| r.topic == Topic::MachineCheckStatus).and_then(|r| {
-        u64::from_str_radix(r.text.trim_start_matches("0x"), 16).ok()
-    });
+    let from_arguments =
+        (stop.base == 0x124 && stop.arg(1) == 0).then(|| stop.arg(3) << 32 | stop.arg(4) & 0xffff_ffff);
+    let from_text = facts
+        .witness
+        .remarks()
+        .iter()
+        .find(|r| r.topic == Topic::MachineCheckStatus)
+        .and_then(|r| u64::from_str_radix(r.text.trim_start_matches("0x"), 16).ok());
     let Some(status) = from_arguments.or(from_text).filter(|status| status >> 63 == 1) else { return };
     let code = status & 0xffff;
     let (words, is_memory) = decode(code);
     let text = format!("MCi_STATUS {status:#x}: {words}");
-    let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(format!("!mca {status:#x}"));
+    let item =
+        |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(format!("!mca {status:#x}"));
     findings.supports(&processor(), item(if is_memory { weights::SLIGHT } else { weights::MODERATE }));
     if is_memory {
         findings.supports(&super::memory(), item(weights::CLEAR));

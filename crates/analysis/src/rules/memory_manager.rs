@@ -10,26 +10,38 @@ use crate::weights;
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
     match (stop.base, stop.arg(1)) {
-        (0x1a, 0x41790..=0x41793 | 0x403 | 0x411 | 0x3453 | 0x8884..=0x8888 | 0x61940 | 0x61941) => page_table(facts, findings),
+        (0x1a, 0x41790..=0x41793 | 0x403 | 0x411 | 0x3453 | 0x8884..=0x8888 | 0x61940 | 0x61941) => {
+            page_table(facts, findings)
+        }
         (0x1a, 0x31) => {
             let text = "code or relocation data of an image is corrupt in memory (Arg1 0x31)";
-            findings.supports(&memory(), evidence(Basis::Arguments, weights::CLEAR, text).shown_by(".bugcheck"));
+            findings
+                .supports(&memory(), evidence(Basis::Arguments, weights::CLEAR, text).shown_by(".bugcheck"));
         }
         (0x1a, 0x3f) => {
             let text = "a page came back from the page file with another checksum (Arg1 0x3f)";
             let item = |weight| evidence(Basis::Arguments, weight, text).shown_by(".bugcheck");
             findings.supports(&memory(), item(weights::MODERATE));
-            findings.supports(&super::hardware(Class::StorageHardware, "disk, its cable or controller"), item(weights::MODERATE));
+            findings.supports(
+                &super::hardware(Class::StorageHardware, "disk, its cable or controller"),
+                item(weights::MODERATE),
+            );
         }
         (0x1a, _) | (0x4e, _) => {
-            let text = format!("the memory manager found its tables damaged ({:#x}, Arg1 {:#x})", stop.base, stop.arg(1));
+            let text = format!(
+                "the memory manager found its tables damaged ({:#x}, Arg1 {:#x})",
+                stop.base,
+                stop.arg(1)
+            );
             let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
             findings.supports(&memory(), item(weights::SLIGHT));
             findings.supports(&Cause::of(Class::PoolCorruptionByDriver), item(weights::SLIGHT));
         }
         (0x12b, _) => {
-            let text = "a page failed its checksum in the compressed store: what was written is not what is there";
-            findings.supports(&memory(), evidence(Basis::Arguments, weights::STRONG, text).shown_by(".bugcheck"));
+            let text =
+                "a page failed its checksum in the compressed store: what was written is not what is there";
+            findings
+                .supports(&memory(), evidence(Basis::Arguments, weights::STRONG, text).shown_by(".bugcheck"));
         }
         _ => {}
     }
@@ -55,11 +67,17 @@ fn page_table(facts: &Facts<'_>, findings: &mut Findings) {
             findings.supports(&processor(), item(weights::SLIGHT));
             findings.contradicts(&Cause::of(Class::PoolCorruptionByDriver), item(weights::MODERATE));
         } else {
-            let text = format!("the page-table entry at {pte:#x} should be empty and holds {value:#x}, {bits} bits of it set");
-            let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(format!("!pte {pte:#x}"));
+            let text = format!(
+                "the page-table entry at {pte:#x} should be empty and holds {value:#x}, {bits} bits of it set"
+            );
+            let item =
+                |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(format!("!pte {pte:#x}"));
             let few = bits <= 3;
             findings.supports(&memory(), item(if few { weights::CLEAR } else { weights::SLIGHT }));
-            findings.supports(&Cause::of(Class::PoolCorruptionByDriver), item(if few { weights::SLIGHT } else { weights::CLEAR }));
+            findings.supports(
+                &Cause::of(Class::PoolCorruptionByDriver),
+                item(if few { weights::SLIGHT } else { weights::CLEAR }),
+            );
         }
         return;
     }

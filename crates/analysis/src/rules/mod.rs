@@ -56,7 +56,9 @@ pub(crate) fn driver_cause(facts: &Facts<'_>, image: &str) -> Cause {
     let class = match facts.standing(image) {
         Standing::Core => Class::OsBug,
         _ => match knowledge::driver(image).map(|driver| driver.category) {
-            Some(Category::Antivirus | Category::VpnFilter | Category::Security) => Class::AntivirusOrFilterDriver,
+            Some(Category::Antivirus | Category::VpnFilter | Category::Security) => {
+                Class::AntivirusOrFilterDriver
+            }
             Some(Category::Gpu) => Class::GpuDriverOrHardware,
             _ => Class::DriverBug,
         },

@@ -40,7 +40,9 @@ fn damaged(facts: &Facts<'_>, findings: &mut Findings, what: &str) {
 fn freeing_driver(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stack) = facts.judged() else { return };
     let nearest = facts.standees(stack).find(|standee| standee.standing == Standing::ThirdParty);
-    let Some((nearest, image)) = nearest.and_then(|n| Some((n, n.frame.place.image.as_deref()?))) else { return };
+    let Some((nearest, image)) = nearest.and_then(|n| Some((n, n.frame.place.image.as_deref()?))) else {
+        return;
+    };
     let text = format!(
         "{} handed the block to the kernel (frame {}): it owns it, or was given it damaged",
         nearest.frame.place.label().unwrap_or_default(),
@@ -56,7 +58,10 @@ fn freeing_driver(facts: &Facts<'_>, findings: &mut Findings) {
 fn fast_fail(facts: &Facts<'_>, findings: &mut Findings, kind: u64) {
     let (what, stack_check) = match kind {
         2 => ("a stack cookie was overwritten: a function wrote past its own buffer", true),
-        3 => ("a doubly linked list does not link back to itself: an entry was freed in use or overwritten", false),
+        3 => (
+            "a doubly linked list does not link back to itself: an entry was freed in use or overwritten",
+            false,
+        ),
         4 => ("the stack pointer lies outside the thread's stack", true),
         0xe => ("a reference count overflowed or underflowed", false),
         0x1d => ("a balanced tree is damaged", false),

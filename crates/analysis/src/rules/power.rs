@@ -18,7 +18,10 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         }
         0xa5 => {
             let text = "ACPI_BIOS_ERROR: the firmware's ACPI tables do not fit this Windows";
-            findings.supports(&firmware(), evidence(Basis::Arguments, weights::STRONG, text).shown_by(".bugcheck"));
+            findings.supports(
+                &firmware(),
+                evidence(Basis::Arguments, weights::STRONG, text).shown_by(".bugcheck"),
+            );
         }
         _ => {}
     }
@@ -27,8 +30,14 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
 fn driver_power_state(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
     let text = match stop.arg(1) {
-        3 => format!("a device held a power request for too long: device {:#x}, IRP {:#x}", stop.arg(2), stop.arg(4)),
-        4 => format!("a power transition waited for Plug and Play, whose lock thread {:#x} held", stop.arg(3)),
+        3 => format!(
+            "a device held a power request for too long: device {:#x}, IRP {:#x}",
+            stop.arg(2),
+            stop.arg(4)
+        ),
+        4 => {
+            format!("a power transition waited for Plug and Play, whose lock thread {:#x} held", stop.arg(3))
+        }
         other => format!("a driver stands in the way of a power transition (Arg1 {other:#x})"),
     };
     let command = if stop.arg(1) == 3 { format!("!irp {:#x}", stop.arg(4)) } else { ".bugcheck".to_owned() };
@@ -41,10 +50,19 @@ fn driver_power_state(facts: &Facts<'_>, findings: &mut Findings) {
         .find(|s| s.standing == Standing::ThirdParty)
         .and_then(|s| Some((s, s.frame.place.image.as_deref()?)))
     {
-        let text = format!("{} stands on the stack that held it up", standee.frame.place.label().unwrap_or_default());
-        findings.supports(&driver_cause(facts, image), evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k"));
+        let text = format!(
+            "{} stands on the stack that held it up",
+            standee.frame.place.label().unwrap_or_default()
+        );
+        findings.supports(
+            &driver_cause(facts, image),
+            evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k"),
+        );
     }
     if facts.is_dump() {
-        findings.missing("the IRP's current stack location and the device stack: whose driver holds the request".to_owned());
+        findings.missing(
+            "the IRP's current stack location and the device stack: whose driver holds the request"
+                .to_owned(),
+        );
     }
 }

@@ -20,7 +20,8 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
             findings.supports(&storage(), item(weights::MODERATE));
         }
         0x7b | 0xed => {
-            let text = "the disk that Windows starts from could not be reached: driver, controller mode or disk";
+            let text =
+                "the disk that Windows starts from could not be reached: driver, controller mode or disk";
             let item = |weight| evidence(Basis::Arguments, weight, text).shown_by(".bugcheck");
             findings.supports(&Cause::of(Class::Misconfiguration), item(weights::CLEAR));
             findings.supports(&storage(), item(weights::MODERATE));
@@ -38,15 +39,20 @@ fn critical_process(facts: &Facts<'_>, findings: &mut Findings) {
     let process = facts.witness.thread().process.value().cloned();
     let name = stop.name.as_deref().unwrap_or("a critical process ended");
     let text = match &process {
-        Some(process) => format!("{name}: a process Windows cannot do without ended; {process} ran at that moment"),
+        Some(process) => {
+            format!("{name}: a process Windows cannot do without ended; {process} ran at that moment")
+        }
         None => format!("{name}: a process Windows cannot do without ended"),
     };
-    let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(format!("!process {:#x} 0", stop.arg(1)));
+    let item = |weight| {
+        evidence(Basis::Arguments, weight, text.clone()).shown_by(format!("!process {:#x} 0", stop.arg(1)))
+    };
     findings.supports(&storage(), item(weights::SLIGHT));
     findings.supports(&Cause::of(Class::FilesystemCorruption), item(weights::SLIGHT));
     findings.supports(&memory(), item(weights::SLIGHT));
     if let Some(process) = process {
-        let suspect = Suspect { kind: SuspectKind::Process, module: Some(process.to_ascii_lowercase()), name: process };
+        let suspect =
+            Suspect { kind: SuspectKind::Process, module: Some(process.to_ascii_lowercase()), name: process };
         findings.supports(&Cause::by(Class::OsBug, suspect), item(weights::SLIGHT));
     }
     findings.missing("why the process ended: its exit status and its own exception are user-mode facts that a minidump does not hold".to_owned());

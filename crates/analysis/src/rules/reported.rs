@@ -13,7 +13,8 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         if facts.standing(&image) != Standing::ThirdParty || !image.contains('.') {
             continue;
         }
-        let text = format!("the debugger's own analysis blames {image}; it follows the stack, as this one does");
+        let text =
+            format!("the debugger's own analysis blames {image}; it follows the stack, as this one does");
         findings.supports(
             &driver_cause(facts, &image),
             evidence(Basis::Knowledge, weights::SLIGHT, text).shown_by("!analyze -v"),

@@ -33,7 +33,8 @@ fn third_parties(facts: &Facts<'_>, findings: &mut Findings) {
         };
         let label = standee.frame.place.label().unwrap_or_default();
         let how = if standee.frame.trust.is_high() { "stands" } else { "appears (found by search)" };
-        let order = if first { "first driver that does not come with Windows" } else { "another such driver" };
+        let order =
+            if first { "first driver that does not come with Windows" } else { "another such driver" };
         let text = format!("{label} {how} in frame {} of the stack: the {order}", standee.index);
         let command = if stack.kind == StackKind::Exception {
             facts.context().map_or_else(|| "k".to_owned(), |context| format!("{}; k", context.command))

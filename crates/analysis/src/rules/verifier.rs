@@ -24,9 +24,12 @@ fn caught(facts: &Facts<'_>, findings: &mut Findings) {
         stop.name.as_deref().unwrap_or("a Verifier stop"),
         stop.arg(1)
     );
-    let offender = facts.witness.stacks().iter().flat_map(|stack| facts.standees(stack)).find_map(|standee| {
-        (standee.standing == Standing::ThirdParty).then_some(standee)
-    });
+    let offender = facts
+        .witness
+        .stacks()
+        .iter()
+        .flat_map(|stack| facts.standees(stack))
+        .find_map(|standee| (standee.standing == Standing::ThirdParty).then_some(standee));
     let cause = |image: Option<&str>| match image {
         Some(image) => Cause::by(Class::VerifierDetectedDriverBug, facts.driver_suspect(image)),
         None => Cause::of(Class::VerifierDetectedDriverBug),
@@ -40,10 +43,16 @@ fn caught(facts: &Facts<'_>, findings: &mut Findings) {
                 standee.frame.place.label().unwrap_or_default(),
                 standee.index
             );
-            findings.supports(&cause, evidence(Basis::Stack, weights::CLEAR, text).shown_by("k").at(standee.frame.instruction));
+            findings.supports(
+                &cause,
+                evidence(Basis::Stack, weights::CLEAR, text).shown_by("k").at(standee.frame.instruction),
+            );
         }
         None => {
-            findings.supports(&cause(None), evidence(Basis::Verifier, weights::STRONG, text).shown_by(".bugcheck"));
+            findings.supports(
+                &cause(None),
+                evidence(Basis::Verifier, weights::STRONG, text).shown_by(".bugcheck"),
+            );
         }
     }
 }
@@ -54,11 +63,7 @@ fn named(facts: &Facts<'_>, findings: &mut Findings) {
     let address = VirtAddr(if stop.base == 0xcb { stop.arg(1) } else { stop.arg(4) });
     let place = facts.place(address);
     let Some(image) = place.image.as_deref() else { return };
-    let text = format!(
-        "{}: {} is in {image}",
-        stop.name.as_deref().unwrap_or_default(),
-        address.windbg()
-    );
+    let text = format!("{}: {} is in {image}", stop.name.as_deref().unwrap_or_default(), address.windbg());
     findings.supports(
         &driver_cause(facts, image),
         evidence(Basis::Arguments, weights::DECISIVE, text).shown_by(format!("ln {address:#}")).at(address),

@@ -30,7 +30,9 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
             let text = format!("Arg2 points into the driver that was responsible: {label}");
             findings.supports(
                 &cause,
-                evidence(Basis::Arguments, weights::MODERATE, text).shown_by(format!("ln {address:#}")).at(address),
+                evidence(Basis::Arguments, weights::MODERATE, text)
+                    .shown_by(format!("ln {address:#}"))
+                    .at(address),
             );
         }
     }
@@ -39,14 +41,16 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
 /// The display driver: by Arg2, then by the stack, then the only graphics driver that is loaded.
 fn display_driver(facts: &Facts<'_>) -> Option<String> {
     let stop = facts.stop.as_ref()?;
-    let responsible = (stop.arg(2) != 0).then(|| facts.place(VirtAddr(stop.arg(2)))).and_then(|place| place.image);
+    let responsible =
+        (stop.arg(2) != 0).then(|| facts.place(VirtAddr(stop.arg(2)))).and_then(|place| place.image);
     if let Some(image) = responsible.filter(|image| facts.standing(image) == Standing::ThirdParty) {
         return Some(image);
     }
-    let on_stack = facts.witness.stacks().iter().flat_map(|stack| facts.standees(stack)).find_map(|standee| {
-        let image = standee.frame.place.image.as_deref()?;
-        is_display(image).then(|| image.to_owned())
-    });
+    let on_stack =
+        facts.witness.stacks().iter().flat_map(|stack| facts.standees(stack)).find_map(|standee| {
+            let image = standee.frame.place.image.as_deref()?;
+            is_display(image).then(|| image.to_owned())
+        });
     on_stack.or_else(|| {
         let mut displays = facts.witness.modules().iter().filter(|module| is_display(&module.image));
         let only = displays.next()?;
@@ -56,5 +60,6 @@ fn display_driver(facts: &Facts<'_>) -> Option<String> {
 
 /// A vendor's kernel-mode display driver (not Windows' own graphics kernel).
 fn is_display(image: &str) -> bool {
-    knowledge::driver(image).is_some_and(|driver| driver.category == knowledge::Category::Gpu && !driver.inbox)
+    knowledge::driver(image)
+        .is_some_and(|driver| driver.category == knowledge::Category::Gpu && !driver.inbox)
 }
