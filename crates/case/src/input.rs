@@ -130,7 +130,7 @@ fn archive(path: &Path, inputs: &mut Vec<Input>) {
     let mut total = 0u64;
     for index in 0..archive.len().min(MOST_INPUTS.saturating_sub(inputs.len())) {
         let Ok(member) = archive.by_index_raw(index) else { continue };
-        let inner = member.name().map_or_else(|_| format!("member {index}"), |name| name.into_owned());
+        let inner = member.name().map_or_else(|_| format!("member {index}"), std::borrow::Cow::into_owned);
         if member.is_dir() || !is_wanted(Path::new(&inner)) {
             continue;
         }

@@ -83,21 +83,16 @@ fn print(arguments: &Arguments, report: &Report) -> io::Result<()> {
         Shape::Json => Format::Json,
         Shape::Markdown => Format::Markdown,
     };
-    match &arguments.output {
-        Some(path) => {
-            let mut file = BufWriter::new(std::fs::File::create(path)?);
-            stopcode_report::write(report, format, &Style::plain(), &mut file)?;
-            file.flush()
-        }
-        None => {
-            let stdout = io::stdout();
-            let colour =
-                stdout.is_terminal() && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
-            let mut out = BufWriter::new(stdout.lock());
-            stopcode_report::write(report, format, &Style::for_terminal(colour), &mut out)?;
-            out.flush()
-        }
+    if let Some(path) = &arguments.output {
+        let mut file = BufWriter::new(std::fs::File::create(path)?);
+        stopcode_report::write(report, format, &Style::plain(), &mut file)?;
+        return file.flush();
     }
+    let stdout = io::stdout();
+    let colour = stdout.is_terminal() && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+    let mut out = BufWriter::new(stdout.lock());
+    stopcode_report::write(report, format, &Style::for_terminal(colour), &mut out)?;
+    out.flush()
 }
 
 /// Messages go to standard error, so that standard output holds nothing but the report.

@@ -7,6 +7,9 @@ use stopcode_base::VirtAddr;
 use stopcode_symbols::{Found, Reach, SymbolTable};
 use stopcode_unwind::{Code, CodeAt};
 
+/// The first page of an image holds its headers, not code.
+const HEADERS: u64 = 0x1000;
+
 struct Range {
     start: VirtAddr,
     end: VirtAddr,
@@ -107,17 +110,21 @@ struct Named {
 impl Code for CodeMap {
     fn at(&self, address: VirtAddr) -> CodeAt {
         let Some(range) = self.loaded(address) else { return CodeAt::NotCode };
+        let rva = address.0 - range.start.0;
+        if rva < HEADERS {
+            return CodeAt::Data;
+        }
         if range.start != self.kernel {
             return CodeAt::Module;
         }
-        let Some(found) = self.lookup(address.0 - range.start.0) else { return CodeAt::Module };
+        let Some(found) = self.lookup(rva) else { return CodeAt::Module };
         match found.reach {
             Reach::Start => CodeAt::Start,
             // Cold parts of functions lie behind string literals: code, with no name to go by.
             Reach::BehindLiteral => CodeAt::Module,
             Reach::Far => CodeAt::FarFromSymbol,
             Reach::Within if found.kind.is_data() == Some(true) => CodeAt::Data,
-            Reach::Within => CodeAt::Function { offset: found.offset.into(), size: None },
+            Reach::Within => CodeAt::Function { offset: found.offset.into(), size: found.room.map(u64::from) },
         }
     }
 

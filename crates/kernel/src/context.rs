@@ -83,7 +83,7 @@ fn from_stack(machine: &Machine) -> Option<Context> {
     let instructions = arguments(machine, ParamKind::InstructionAddress);
     let header = machine.dump.header().context;
     if let Some(registers) = header.filter(|r| instructions.iter().any(|(_, at)| r.instruction().0 == *at)) {
-        return Some(header_context(registers));
+        return Some(header_context(&registers));
     }
     let triage = machine.dump.triage().filter(|_| machine.arch() == Arch::X64)?;
     let low = triage.top_of_stack;
@@ -98,9 +98,9 @@ fn from_stack(machine: &Machine) -> Option<Context> {
     })
 }
 
-fn header_context(registers: Registers) -> Context {
+fn header_context(registers: &Registers) -> Context {
     Context {
-        registers,
+        registers: *registers,
         known: u32::MAX,
         origin: "context of the dump header".to_owned(),
         command: ".ecxr".to_owned(),
@@ -114,7 +114,7 @@ fn from_header(machine: &Machine) -> Option<Context> {
         // Dumps made outside Windows leave the header's context empty: the crashing processor's own is next.
         machine.processors().iter().find(|processor| processor.crashed)?.registers
     })?;
-    (registers.instruction().0 != 0).then(|| header_context(registers))
+    (registers.instruction().0 != 0).then(|| header_context(&registers))
 }
 
 /// The exception that led to the stop: the record an argument points to, or what the arguments say of it. The header's own

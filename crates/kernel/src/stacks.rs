@@ -3,7 +3,7 @@
 use crate::facts::{Context, Processor};
 use crate::machine::Machine;
 use crate::stack::{Frame, Stack, StackKind};
-use stopcode_base::{Registers, VirtAddr};
+use stopcode_base::{Registers, VirtAddr, X64Registers};
 use stopcode_unwind::{End, Options, StackKind as Area, StackRange, Trust, UnusableStack, walk};
 
 /// A kernel stack, expanded or of a DPC, is not larger than this (72 KiB, WDK).
@@ -63,8 +63,10 @@ fn one(
     thread: Option<VirtAddr>,
     processor: Option<u32>,
 ) -> Stack {
-    let ranges = ranges(machine, registers.stack_pointer());
-    let walked = walk(registers, machine.memory(), machine.code(), &ranges, &Options::default());
+    let spent = below_the_stack(machine, registers);
+    let start = spent.as_ref().unwrap_or(registers);
+    let ranges = ranges(machine, start.stack_pointer());
+    let walked = walk(start, machine.memory(), machine.code(), &ranges, &Options::default());
     let frames = walked
         .frames
         .iter()
@@ -79,14 +81,34 @@ fn one(
             }
             Frame {
                 instruction: frame.instruction,
-                stack_pointer: frame.stack_pointer,
+                stack_pointer: if index == 0 { registers.stack_pointer() } else { frame.stack_pointer },
                 place,
                 trust: frame.trust,
-                gap_before: frame.gap_before,
+                // What the innermost frame had below the stack's end is not there to be searched.
+                gap_before: frame.gap_before || index == 1 && spent.is_some(),
             }
         })
         .collect();
     Stack { kind, thread, processor, frames, ended: ended(&walked.ended) }
+}
+
+/// A stack that ran out: the pointer lies in the guard page, where no memory is. The frames above it begin at the stack's
+/// lowest address, and that is where the walk can start.
+fn below_the_stack(machine: &Machine, registers: &Registers) -> Option<Registers> {
+    const PAGE: u64 = 0x1000;
+    let pointer = registers.stack_pointer();
+    let limit = machine.thread().stack_limit.get()?;
+    let inside_guard = pointer < limit && limit.0 - pointer.0 <= PAGE;
+    if !inside_guard || machine.memory().read_u8(pointer).is_ok() {
+        return None;
+    }
+    match *registers {
+        Registers::X64(mut registers) => {
+            registers.gpr[X64Registers::RSP] = limit.0;
+            Some(Registers::X64(registers))
+        }
+        _ => None,
+    }
 }
 
 /// The instruction is where the processor stood, not where a call returns to.

@@ -130,13 +130,16 @@ fn suspects(dump: &DumpReport) -> Vec<&str> {
         .collect()
 }
 
-/// `nt!KiDoubleFaultAbort+0xb2`, `iaStor+0x253f5`, or the bare address outside all modules.
+/// `nt!KiDoubleFaultAbort+0xb2`, `iaStor+0x253f5`, or the bare address outside all modules. A question mark stands behind a symbol
+/// that is only the nearest one below.
 fn call_site(frame: &FrameReport, addresses: Addresses) -> String {
     let offset = frame.offset.unwrap_or(0);
+    let gone = if frame.unloaded { "Unloaded_" } else { "" };
+    let near = if frame.uncertain { "?" } else { "" };
     match (frame.display.as_deref().or(frame.module.as_deref()), &frame.symbol) {
-        (Some(module), Some(symbol)) if offset == 0 => format!("{module}!{symbol}"),
-        (Some(module), Some(symbol)) => format!("{module}!{symbol}+{offset:#x}"),
-        (Some(module), None) => format!("{module}+{offset:#x}"),
+        (Some(module), Some(symbol)) if offset == 0 => format!("{gone}{module}!{symbol}"),
+        (Some(module), Some(symbol)) => format!("{gone}{module}!{symbol}{near}+{offset:#x}"),
+        (Some(module), None) => format!("{gone}{module}+{offset:#x}"),
         (None, _) => format!("0x{}", addresses.address(&frame.instruction)),
     }
 }

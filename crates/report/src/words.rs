@@ -8,14 +8,7 @@ use stopcode_case::{DumpReport, HypothesisReport};
 ///
 /// It goes by the rounded percentage, so that the word and the figure beside it never disagree.
 pub fn confidence_words(confidence: f64) -> &'static str {
-    match rounded_percent(confidence) {
-        90.. => "almost certain",
-        70.. => "likely",
-        50.. => "more likely than not",
-        30.. => "plausible",
-        5.. => "possible",
-        _ => "unlikely",
-    }
+    stopcode_analysis::confidence_words(f64::from(rounded_percent(confidence)) / 100.0)
 }
 
 /// `72%`; a probability is never shown as certain or as impossible by rounding alone.
@@ -32,10 +25,12 @@ fn rounded_percent(confidence: f64) -> u32 {
     (confidence.clamp(0.0, 1.0) * 100.0).round() as u32
 }
 
-/// `a bug in a driver, amdppm.sys (AMD processor power management)`.
+/// `a bug in a driver, amdppm.sys (AMD processor power management)`; a suspect that only says again what the class says is
+/// left out.
 pub(crate) fn cause(hypothesis: &HypothesisReport) -> String {
     let class = class_words(&hypothesis.class);
     match &hypothesis.suspect {
+        Some(suspect) if suspect.module.is_none() && class.contains(&suspect.name) => class,
         Some(suspect) => format!("{class}, {}", suspect.name),
         None => class,
     }

@@ -92,7 +92,8 @@ fn crash_field(reader: &mut Reader<'_>, name: &str, value: &str, first: &str) {
                 draft.exception_parameters.entry(index).or_insert(value);
             }
         }
-        "READ_ADDRESS" | "WRITE_ADDRESS" | "EXECUTE_ADDRESS" => {
+        // Without types the debugger first prints where it looked for its own variables: `…: Unable to get …`.
+        "READ_ADDRESS" | "WRITE_ADDRESS" | "EXECUTE_ADDRESS" if !value.contains("Unable to") => {
             let address = value.split_whitespace().filter(|token| token.len() >= 4).find_map(number);
             draft.fault_address = draft.fault_address.or(address);
         }
@@ -104,7 +105,7 @@ fn crash_field(reader: &mut Reader<'_>, name: &str, value: &str, first: &str) {
             draft.current_irql = draft.current_irql.or(irql);
         }
         "FAULTING_THREAD" => {
-            draft.thread = draft.thread.or(number(first).map(|thread| (thread, "FAULTING_THREAD")))
+            draft.thread = draft.thread.or(number(first).map(|thread| (thread, "FAULTING_THREAD")));
         }
         "FREED_POOL_TAG" => draft.remark(Topic::PoolTag, first),
         "BAD_PAGES_DETECTED" => {
@@ -234,7 +235,7 @@ fn chkimg(reader: &mut Reader<'_>, at: usize) -> usize {
 /// A line of registers (`rax=0000000000000004 rbx=…`); 1 if line `at` is one.
 pub(crate) fn registers(reader: &mut Reader<'_>, at: usize) -> usize {
     let line = reader.lines.trimmed(at);
-    if !line.split_whitespace().next().is_some_and(|token| register(token).is_some()) {
+    if line.split_whitespace().next().is_none_or(|token| register(token).is_none()) {
         return 0;
     }
     for (name, value) in line.split_whitespace().filter_map(register) {
@@ -269,5 +270,5 @@ fn register(token: &str) -> Option<(String, u64)> {
 /// The site of the fault as `!analyze` names it, for an address that the arguments tell.
 pub(crate) fn fits(site: &Site, address: u64) -> bool {
     // Images lie on page boundaries: an offset from a module must agree in its last twelve bits.
-    site.symbol.is_some() || (address.wrapping_sub(site.offset)) & 0xfff == 0
+    site.symbol.is_some() || address & 0xfff == site.offset & 0xfff
 }

@@ -90,7 +90,7 @@ pub(crate) fn read(line: &str, layout: Option<Layout>) -> Reading {
     }
     let note = parsed.rest.trim();
     // Without an address only a bare name is a frame: prose may begin with `nt!Foo`, too.
-    if !started && !(note.is_empty() || note.starts_with(['[', '(', '<'])) {
+    if !(started || note.is_empty() || note.starts_with(['[', '(', '<'])) {
         return Reading::Other;
     }
     let frame = columns.into_frame(parsed.site, layout.is_some_and(|layout| layout.return_first), note);
@@ -179,12 +179,12 @@ impl Columns {
     fn into_frame(self, site: Site, return_first: bool, note: &str) -> RawFrame {
         let value = |column: Option<&Column>| column.map(|column| column.value);
         let wide = self.before.iter().chain(&self.behind).any(|column| column.wide);
-        // A lone address before the arguments is `kb`'s return address; a lone address and a name is `k` without it.
-        let lone_return = return_first || (self.before.len() == 1 && self.behind.len() >= 3);
+        // One address before the arguments is `kb`'s return address; one address and a name is `k` without it.
         let (stack_pointer, return_address, used) =
-            match (lone_return && (wide || self.before.len() == 1), self.before.len()) {
-                (true, _) => (None, value(self.before.first()), 1),
-                (false, _) => (value(self.before.first()), value(self.before.get(1)), 2),
+            if return_first || (self.before.len() == 1 && self.behind.len() >= 3) {
+                (None, value(self.before.first()), 1)
+            } else {
+                (value(self.before.first()), value(self.before.get(1)), 2)
             };
         let arguments =
             self.before.iter().skip(used).chain(&self.behind).map(|column| column.value).collect();

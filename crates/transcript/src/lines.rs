@@ -21,6 +21,9 @@ impl Lines {
                 lines.push(unquoted(part));
             }
         }
+        if lines.starts.last().is_some_and(|start| *start as usize == lines.text.len()) {
+            lines.starts.pop();
+        }
         lines
     }
 
@@ -222,7 +225,7 @@ mod tests {
             all("&amp;nbsp;a &amp;gt; b &amp; c &unknown; `string&#39;"),
             [" a > b & c &unknown; `string'"]
         );
-        assert_eq!(all("<p>a<br/>b</p>"), ["a", "b", ""]);
+        assert_eq!(all("<p>a<br/>b</p>"), ["a", "b"]);
         assert_eq!(
             all("[code]k[/code] [Frozen] <Unloaded_x.sys> Foo<b> [color=#f00]r[/color]"),
             ["k [Frozen] <Unloaded_x.sys> Foo<b> r"]
@@ -235,6 +238,6 @@ mod tests {
         assert_eq!(all("**win32kbase!Q**+0x187"), ["win32kbase!Q+0x187"]);
         assert_eq!(all("*** ERROR: x\n*******"), ["*** ERROR: x", "*******"]);
         assert_eq!(all("DRIVER\\_IRQL\\_NOT (d1) C:\\_x"), ["DRIVER_IRQL_NOT (d1) C:\\_x"]);
-        assert_eq!(all("```\ncode\n```"), ["code", ""]);
+        assert_eq!(all("```\ncode\n```\nx"), ["code", "", "x"]);
     }
 }

@@ -225,7 +225,7 @@ fn labelled(line: &str, label: &str) -> Option<u64> {
         .split(|c: char| c.is_whitespace() || matches!(c, ':' | '=' | ','))
         .filter(|word| !word.is_empty());
     words.find(|word| word.eq_ignore_ascii_case(label))?;
-    words.next().and_then(|word| number(word)).filter(|value| *value > 0xffff)
+    words.next().and_then(number).filter(|value| *value > 0xffff)
 }
 
 /// `!thread`, `!process`, and the fields of `_KTHREAD` that `dt` prints.

@@ -84,7 +84,7 @@ fn entry(reader: &mut Reader<'_>, at: usize, line: &str) -> usize {
     let wrapped = continuation(reader, at + 1);
     let joined = wrapped.as_ref().map(|more| format!("{details} {more}"));
     let mut module = describe(joined.as_deref().unwrap_or(details));
-    module.display = name.to_owned();
+    name.clone_into(&mut module.display);
     module.start = Some(start.value);
     module.end = end.map(|end| end.value);
     if let Some(image) = module.image.clone() {

@@ -142,7 +142,7 @@ fn processors(draft: &Draft, crashed: Option<u32>) -> Vec<Processor> {
 }
 
 /// A fact from what was said, with its source in words.
-fn fact<T: Clone>(said: &Said<T>, reason: &'static str) -> Fact<T> {
+fn fact<T: Clone>(said: Option<&(T, &'static str)>, reason: &'static str) -> Fact<T> {
     match said {
         Some((value, source)) => Fact::known(value.clone(), format!("pasted {source}")),
         None => Fact::missing(reason),
@@ -151,13 +151,13 @@ fn fact<T: Clone>(said: &Said<T>, reason: &'static str) -> Fact<T> {
 
 fn thread(draft: &Draft) -> Thread {
     const NO_THREAD: &str = "the text shows no !thread";
-    let address = |said: &Said<u64>| fact(said, NO_THREAD).map(VirtAddr);
+    let address = |said: &Said<u64>| fact(said.as_ref(), NO_THREAD).map(VirtAddr);
     Thread {
         address: address(&draft.thread),
         stack_limit: address(&draft.stack_limit),
         stack_base: address(&draft.stack_base),
-        process: fact(&draft.process, "the text names no process"),
-        process_id: fact(&draft.process_id, NO_THREAD),
+        process: fact(draft.process.as_ref(), "the text names no process"),
+        process_id: fact(draft.process_id.as_ref(), NO_THREAD),
     }
 }
 
@@ -175,7 +175,7 @@ fn system(draft: &Draft) -> System {
     let product =
         draft.build.and_then(|build| knowledge::product_name(build, draft.server)).map(str::to_owned);
     System {
-        os_version: fact(&os_version, "the text names no version of Windows"),
+        os_version: fact(os_version.as_ref(), "the text names no version of Windows"),
         product: product.or_else(|| draft.product.clone()),
         build: draft.build,
         arch: draft.arch,
@@ -184,14 +184,14 @@ fn system(draft: &Draft) -> System {
                 u32::try_from(draft.processors.values().filter(|p| p.ipi_frozen.is_some()).count()).ok();
             listed.filter(|count| *count > 0)
         }),
-        uptime_seconds: fact(&draft.uptime, "the text has no System Uptime line"),
-        crash_time: fact(&draft.crash_time, "the text has no Debug session time line"),
+        uptime_seconds: fact(draft.uptime.as_ref(), "the text has no System Uptime line"),
+        crash_time: fact(draft.crash_time.as_ref(), "the text has no Debug session time line"),
         processor_name: draft.processor_name.clone(),
         microcode: None,
         machine: joined(&["maker", "model"]),
         firmware: joined(&["bios vendor", "bios version", "bios date"]),
         features: None,
-        hypervisor: fact(&draft.hypervisor, "the text does not tell"),
+        hypervisor: fact(draft.hypervisor.as_ref(), "the text does not tell"),
     }
 }
 
@@ -268,7 +268,7 @@ fn context(draft: &Draft) -> Fact<Context> {
     } else {
         return Fact::missing("the text shows registers without the instruction pointer");
     };
-    let fault_address = get("cr2").or(draft.fault_address).or_else(|| fault_argument(draft)).map(VirtAddr);
+    let fault_address = get("cr2").or_else(|| fault_argument(draft)).or(draft.fault_address).map(VirtAddr);
     let known = known_registers(set, &registers);
     let context =
         Context { registers, known, origin, command, trap_frame: trap_frame.map(VirtAddr), fault_address };

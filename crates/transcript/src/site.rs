@@ -92,23 +92,25 @@ fn extent(text: &str) -> (usize, usize, bool) {
     let mut depth = 0_u32;
     let mut parameters = None;
     let mut previous = ' ';
+    // Behind the word `operator` brackets and a blank are part of the name: `operator->`, `operator new`.
+    let mut operator = false;
+    let mut end = 0;
     for (at, c) in text.char_indices().take(LONGEST) {
-        let operator = text.get(..at).is_some_and(|head| {
-            head.trim_end_matches(['<', '>', '=', '-', '(', ')', ' ']).ends_with("operator")
-                && !c.is_alphanumeric()
-        });
+        if c.is_alphanumeric() {
+            operator = false;
+        } else if previous == 'r' {
+            operator |= text.get(..at).is_some_and(|head| head.ends_with("operator"));
+        }
         match c {
-            '<' | '>' | '(' | ')' if operator => {}
+            '<' | '>' | '(' | ')' | ' ' if operator => {}
             '(' if depth == 0 && parameters.is_none() => {
                 parameters = Some(at);
                 depth += 1;
             }
             '<' | '(' | '`' => depth += 1,
             '>' | ')' | '\'' => depth = depth.saturating_sub(1),
-            ' ' if depth == 0 && !text.get(..at).is_some_and(|head| head.ends_with("operator")) => {
-                return (parameters.unwrap_or(at), closing(text, parameters, at), false);
-            }
-            // An address' back quote or an arrow after a broken name: stop where a new column clearly starts.
+            ' ' if depth == 0 => return (parameters.unwrap_or(at), at, false),
+            // An arrow drawn right behind the name.
             '-' if previous == '<' => return (at - 1, at - 1, false),
             _ => {}
         }
@@ -116,13 +118,9 @@ fn extent(text: &str) -> (usize, usize, bool) {
             return (parameters.unwrap_or(at), at + 1, false);
         }
         previous = c;
+        end = at + c.len_utf8();
     }
-    let end = text.len().min(text.char_indices().nth(LONGEST).map_or(text.len(), |(at, _)| at));
     (parameters.unwrap_or(end), end, depth > 0)
-}
-
-fn closing(text: &str, parameters: Option<usize>, at: usize) -> usize {
-    if parameters.is_some() { at.min(text.len()) } else { at }
 }
 
 /// `+0x253f5`, or `+253f5` as the fields of `!analyze` print it, and what follows.

@@ -22,6 +22,9 @@ pub(crate) struct Found {
 /// How far below its heading the arguments of `!analyze` may stand: the longest explanations have some 30 lines.
 const FARTHEST: usize = 80;
 
+/// The explanation of an argument takes no more lines.
+const LONGEST_EXPLANATION: usize = 8;
+
 /// Reads a stop at line `at`.
 pub(crate) fn read(lines: &Lines, at: usize) -> Option<Found> {
     let line = lines.trimmed(at);
@@ -144,9 +147,7 @@ fn list_of_arguments(lines: &Lines, at: usize, line: &str) -> Option<Found> {
     let mut found = [None; 4];
     let mut widths = [0_usize; 4];
     let mut end = index;
-    let mut explanation = 0;
-    loop {
-        let Some(line) = lines.get(index).map(str::trim_start) else { break };
+    while let Some(line) = lines.get(index).map(str::trim_start) {
         if let Some((number, value, width)) = argument(line) {
             let slot = number.checked_sub(1)?;
             if found.get(slot).is_some_and(Option::is_some) {
@@ -154,25 +155,22 @@ fn list_of_arguments(lines: &Lines, at: usize, line: &str) -> Option<Found> {
             }
             *found.get_mut(slot)? = Some(value);
             *widths.get_mut(slot)? = width;
-            explanation = 0;
-            end = index + 1;
-        } else if explanation >= 8
-            || (line.is_empty() && found.iter().all(Option::is_some))
-            || ends_arguments(line)
-        {
-            break;
-        } else if line.is_empty()
-            && lines.get(index + 1).is_none_or(|next| argument(next.trim_start()).is_none())
-        {
-            break;
-        } else if found.iter().any(Option::is_some) {
-            explanation += 1;
-            end = index + 1;
         } else {
-            break;
+            // A blank line ends the list, unless the paste has one between any two lines.
+            let complete = found.iter().all(Option::is_some);
+            let more = || lines.get(index + 1).is_some_and(|next| argument(next.trim_start()).is_some());
+            let ends = if line.is_empty() { complete || !more() } else { ends_arguments(line) };
+            let explained = found.iter().any(Option::is_some) && index < end + LONGEST_EXPLANATION;
+            if ends || !explained {
+                break;
+            }
+            index += 1;
+            continue;
         }
         index += 1;
+        end = index;
     }
+    let end = if found.iter().all(Option::is_some) { index } else { end };
     let wide = match widths.iter().max() {
         Some(16) => Some(true),
         Some(8) => Some(false),
@@ -274,14 +272,13 @@ fn parenthesised(lines: &Lines, at: usize, line: &str) -> Option<Found> {
         return None;
     }
     let joined;
-    let (text, used) = match line.contains('(') {
-        true => (line, 1),
-        false => {
-            let next = lines.trimmed(at + 1);
-            next.strip_prefix('(')?;
-            joined = format!("{line} {next}");
-            (joined.as_str(), 2)
-        }
+    let (text, used) = if line.contains('(') {
+        (line, 1)
+    } else {
+        let next = lines.trimmed(at + 1);
+        next.strip_prefix('(')?;
+        joined = format!("{line} {next}");
+        (joined.as_str(), 2)
     };
     // The bracket that follows a hex number, at most a few of them on a line.
     for (open, _) in text.match_indices('(').take(8) {

@@ -1,4 +1,5 @@
 //! Every real case, printed as somebody would have pasted it, in every layout and state of damage.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

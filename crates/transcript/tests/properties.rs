@@ -1,4 +1,5 @@
 //! Whatever the input, reading it neither panics nor takes more than time in proportion to it.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
@@ -114,7 +115,7 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
@@ -143,7 +144,7 @@ proptest! {
 /// Twice the input must not take much more than twice the time. Each piece repeated is somebody's worst case.
 #[test]
 fn time_is_linear() {
-    const SIZE: usize = 60_000;
+    const SIZE: usize = 30_000;
     let time = |text: &str| {
         let start = Instant::now();
         ask(text.as_bytes());

@@ -1,4 +1,5 @@
 //! The post that started the project, as published.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 use stopcode_analysis::{Topic, Witness};
 use stopcode_base::VirtAddr;

@@ -1,4 +1,5 @@
 //! Shapes of output that the cases do not show, in short texts of our own.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 use stopcode_analysis::{Topic, Witness};
 use stopcode_base::{Arch, VirtAddr};

@@ -58,6 +58,8 @@ fn frame(
         offset: Some(offset),
         trust: t(trust),
         gap_before: false,
+        uncertain: false,
+        unloaded: false,
     }
 }
 
@@ -106,6 +108,8 @@ fn frames(t: Text<'_>) -> Vec<FrameReport> {
         offset: None,
         trust: t("scan"),
         gap_before: false,
+        uncertain: false,
+        unloaded: false,
     });
     frames
 }
