@@ -9,7 +9,7 @@ use stopcode_symbols::SymbolSource;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(dump) = Dump::from_bytes(bytes.to_vec()) else { return };
-    let symbols = SymbolSource::new(&[]);
+    let symbols = SymbolSource::new([]);
     let machine = Machine::new(dump, &symbols);
     let verdict = judge(&MachineWitness::new(&machine));
     assert!(!verdict.hypotheses.is_empty());

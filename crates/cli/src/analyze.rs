@@ -89,7 +89,8 @@ fn print(arguments: &Arguments, report: &Report) -> io::Result<()> {
         return file.flush();
     }
     let stdout = io::stdout();
-    let colour = stdout.is_terminal() && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+    let colour =
+        stdout.is_terminal() && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
     let mut out = BufWriter::new(stdout.lock());
     stopcode_report::write(report, format, &Style::for_terminal(colour), &mut out)?;
     out.flush()

@@ -124,7 +124,9 @@ impl Code for CodeMap {
             Reach::BehindLiteral => CodeAt::Module,
             Reach::Far => CodeAt::FarFromSymbol,
             Reach::Within if found.kind.is_data() == Some(true) => CodeAt::Data,
-            Reach::Within => CodeAt::Function { offset: found.offset.into(), size: found.room.map(u64::from) },
+            Reach::Within => {
+                CodeAt::Function { offset: found.offset.into(), size: found.room.map(u64::from) }
+            }
         }
     }
 

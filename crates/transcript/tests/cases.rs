@@ -141,6 +141,84 @@ fn stops_and_stacks_survive_every_rendering() {
     assert_eq!(undamaged, 0, "{}", wrong.join("\n"));
 }
 
+/// Breaks lines at blanks as mail programs do, whatever is in them.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut column = 0;
+        for word in line.split(' ') {
+            if column > 0 && column + 1 + word.len() > width {
+                out.push('\n');
+                column = 0;
+            } else if column > 0 || word.is_empty() {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(word);
+            column += word.len();
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// What else happens to text on its way.
+fn damaged(text: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let squeezed: String =
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect();
+    let utf16 = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    let quoted: String = wrapped(text, 72).lines().map(|line| format!("> > {line}\r\n")).collect();
+    vec![
+        ("crlf", text.replace('\n', "\r\n").into_bytes()),
+        ("double spaced", text.replace('\n', "\n\n").into_bytes()),
+        ("no-break spaces", text.replace(' ', "\u{a0}").into_bytes()),
+        ("one blank for many", squeezed.into_bytes()),
+        ("blank lines lost", text.replace("\n\n", "\n").into_bytes()),
+        ("UTF-16", utf16),
+        ("typographic quotes", text.replace('`', "\u{2018}").into_bytes()),
+        (
+            "web page source",
+            format!("<pre>{}</pre>", text.replace('<', "&lt;").replace('\n', "<br>")).into_bytes(),
+        ),
+        ("wrapped at 66", wrapped(text, 66).into_bytes()),
+        ("wrapped at 80", wrapped(text, 80).into_bytes()),
+        ("wrapped, then quoted twice", quoted.into_bytes()),
+    ]
+}
+
+#[test]
+fn stops_and_stacks_survive_further_damage() {
+    let Some(all) = rendered("stops_and_stacks_survive_further_damage") else { return };
+    let mut counts: std::collections::BTreeMap<&str, [usize; 4]> = std::collections::BTreeMap::new();
+    let mut wrong = Vec::new();
+    for one in all.iter().filter(|one| one.mangle == "none") {
+        let case = case(&one.file);
+        for (damage, bytes) in damaged(&one.text) {
+            let place = format!("{} {} {damage}", one.file, one.layout);
+            let crashes = parse(&bytes).unwrap_or_else(|error| panic!("{place}: {error}"));
+            let stop = crashes.len() == 1 && stop_is_right(&crashes[0], &case);
+            let (want, right) = frames_right(&crashes[0], &case, &one.layout);
+            let [texts, stops, total, frames] = counts.entry(damage).or_default();
+            *texts += 1;
+            *stops += usize::from(stop);
+            *total += want;
+            *frames += right;
+            if !stop || want != right {
+                wrong.push(format!(
+                    "{place}: {} crashes, stop {stop}, frames {right} of {want}",
+                    crashes.len()
+                ));
+            }
+        }
+    }
+    eprintln!("{}", wrong.join("\n"));
+    for (damage, [texts, stops, total, frames]) in counts {
+        eprintln!("{damage}: stop right in {stops} of {texts}, frames {frames} of {total}");
+        assert_eq!(stops, texts, "{damage}");
+        assert!(frames * 100 >= total * 98, "{damage}");
+    }
+}
+
 #[test]
 fn facts_beside_the_stack() {
     let Some(all) = rendered("facts_beside_the_stack") else { return };

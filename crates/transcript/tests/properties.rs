@@ -111,7 +111,7 @@ fn line() -> impl Strategy<Value = String> {
         (prop::sample::select(PIECES.to_vec()), prop::sample::select(vec!["", " ", "  ", "\t", "\n"])),
         0..8,
     )
-    .prop_map(|parts| parts.into_iter().map(|(piece, gap)| format!("{piece}{gap}")).collect())
+    .prop_map(|parts| parts.into_iter().flat_map(|(piece, gap)| [piece, gap]).collect())
 }
 
 proptest! {
@@ -181,5 +181,5 @@ fn many_different_things() {
     }
     let start = Instant::now();
     assert!(ask(text.as_bytes()) > 1000);
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
 }
