@@ -2,8 +2,8 @@
 //! the arguments point: an exception record, a context record, a trap frame, or the trap frame whose instruction
 //! pointer an argument names.
 
+use crate::core::Core;
 use crate::facts::{Context, Exception};
-use crate::machine::Machine;
 use stopcode_base::{Arch, Fact, Registers, VirtAddr};
 use stopcode_dump::{ExceptionRecord, context as record};
 use stopcode_knowledge::{ParamKind, base_code, bug_check};
@@ -14,8 +14,8 @@ const NOT_IN_TRAP_FRAME: u32 = 1 << 3 | 1 << 6 | 1 << 7 | 0xf000;
 
 /// The context to judge, in this order: a context record or trap frame that an argument points to, a trap frame on
 /// the saved stack whose instruction pointer an argument names, the header's context.
-pub(crate) fn context(machine: &Machine) -> Fact<Context> {
-    from_arguments(machine).or_else(|| from_stack(machine)).or_else(|| from_header(machine)).map_or_else(
+pub(crate) fn context(core: &Core, own: impl FnOnce() -> Option<Registers>) -> Fact<Context> {
+    from_arguments(core).or_else(|| from_stack(core)).or_else(|| from_header(core, own)).map_or_else(
         || Fact::missing("neither arguments nor header of this dump give registers"),
         |context| {
             let origin = context.origin.clone();
@@ -25,17 +25,17 @@ pub(crate) fn context(machine: &Machine) -> Fact<Context> {
 }
 
 /// Arguments of one kind, with their numbers.
-fn arguments(machine: &Machine, wanted: ParamKind) -> Vec<(usize, u64)> {
-    let stop = machine.stop();
+fn arguments(core: &Core, wanted: ParamKind) -> Vec<(usize, u64)> {
+    let stop = core.stop();
     let Some(known) = bug_check(base_code(stop.code).base) else { return Vec::new() };
     let of_kind = known.arguments(&stop.arguments).map(|meaning| meaning.kind == wanted);
     let numbered = stop.arguments.into_iter().enumerate().map(|(index, value)| (index + 1, value));
     numbered.zip(of_kind).filter_map(|(argument, fits)| fits.then_some(argument)).collect()
 }
 
-fn from_arguments(machine: &Machine) -> Option<Context> {
-    for (number, at) in arguments(machine, ParamKind::ContextPtr) {
-        if let Ok(Some((registers, flags))) = record::read(machine.memory(), machine.arch(), VirtAddr(at))
+fn from_arguments(core: &Core) -> Option<Context> {
+    for (number, at) in arguments(core, ParamKind::ContextPtr) {
+        if let Ok(Some((registers, flags))) = record::read(core.memory(), core.arch, VirtAddr(at))
             && flags != 0
         {
             return Some(Context {
@@ -48,23 +48,23 @@ fn from_arguments(machine: &Machine) -> Option<Context> {
             });
         }
     }
-    let stop = machine.stop();
-    let frames = arguments(machine, ParamKind::TrapFramePtr);
+    let stop = core.stop();
+    let frames = arguments(core, ParamKind::TrapFramePtr);
     // Where no argument is known to be a trap frame, one may still be: its selectors and flags tell.
     let any = stop.arguments.into_iter().enumerate().map(|(index, value)| (index + 1, value));
     frames
         .into_iter()
         .chain(any)
-        .find_map(|(number, at)| trap_frame_at(machine, VirtAddr(at), &format!("trap frame at Arg{number}")))
+        .find_map(|(number, at)| trap_frame_at(core, VirtAddr(at), &format!("trap frame at Arg{number}")))
 }
 
-fn trap_frame_at(machine: &Machine, at: VirtAddr, origin: &str) -> Option<Context> {
-    if machine.arch() != Arch::X64 || !at.is_kernel() {
+fn trap_frame_at(core: &Core, at: VirtAddr, origin: &str) -> Option<Context> {
+    if core.arch != Arch::X64 || !at.is_kernel() {
         return None;
     }
-    let frame = TrapFrame::read(machine.memory(), at).ok()?;
+    let frame = TrapFrame::read(core.memory(), at).ok()?;
     let around = StackRange { low: at, high: at.plus(trap_frame::SIZE), kind: StackKind::Other };
-    frame.is_plausible(machine.code(), &around).then(|| of_trap_frame(&frame, origin.to_owned()))
+    frame.is_plausible(&core.code, &around).then(|| of_trap_frame(&frame, origin.to_owned()))
 }
 
 fn of_trap_frame(frame: &TrapFrame, origin: String) -> Context {
@@ -79,16 +79,16 @@ fn of_trap_frame(frame: &TrapFrame, origin: String) -> Context {
 }
 
 /// A trap frame on the crashing thread's saved stack whose Rip is what an argument calls the instruction.
-fn from_stack(machine: &Machine) -> Option<Context> {
-    let instructions = arguments(machine, ParamKind::InstructionAddress);
-    let header = machine.dump.header().context;
+fn from_stack(core: &Core) -> Option<Context> {
+    let instructions = arguments(core, ParamKind::InstructionAddress);
+    let header = core.dump.header().context;
     if let Some(registers) = header.filter(|r| instructions.iter().any(|(_, at)| r.instruction().0 == *at)) {
         return Some(header_context(&registers));
     }
-    let triage = machine.dump.triage().filter(|_| machine.arch() == Arch::X64)?;
+    let triage = core.dump.triage().filter(|_| core.arch == Arch::X64)?;
     let low = triage.top_of_stack;
     let saved = StackRange { low, high: low.plus(triage.call_stack.len() as u64), kind: StackKind::Other };
-    let frames = trap_frame::find_in(machine.memory(), &saved, machine.code());
+    let frames = trap_frame::find_in(core.memory(), &saved, &core.code);
     instructions.into_iter().find_map(|(number, at)| {
         let frame = frames.iter().find(|frame| frame.rip().0 == at)?;
         Some(of_trap_frame(
@@ -109,28 +109,26 @@ fn header_context(registers: &Registers) -> Context {
     }
 }
 
-fn from_header(machine: &Machine) -> Option<Context> {
-    let registers = machine.dump.header().context.or_else(|| {
-        // Dumps made outside Windows leave the header's context empty: the crashing processor's own is next.
-        machine.processors().iter().find(|processor| processor.crashed)?.registers
-    })?;
+fn from_header(core: &Core, own: impl FnOnce() -> Option<Registers>) -> Option<Context> {
+    // Dumps made outside Windows leave the header's context empty: the crashing processor's own is next.
+    let registers = core.dump.header().context.or_else(own)?;
     (registers.instruction().0 != 0).then(|| header_context(&registers))
 }
 
 /// The exception that led to the stop: the record an argument points to, or what the arguments say of it. The header's own
 /// record is used last, and not where it is the bug check's breakpoint.
-pub(crate) fn exception(machine: &Machine) -> Fact<Exception> {
-    for (number, at) in arguments(machine, ParamKind::ExceptionRecordPtr) {
-        if let Ok(record) = ExceptionRecord::read(machine.memory(), VirtAddr(at)).map(of_record)
+pub(crate) fn exception(core: &Core) -> Fact<Exception> {
+    for (number, at) in arguments(core, ParamKind::ExceptionRecordPtr) {
+        if let Ok(record) = ExceptionRecord::read(core.memory(), VirtAddr(at)).map(of_record)
             && record.code != 0
         {
             return Fact::known(record, format!("exception record at Arg{number}"));
         }
     }
-    if let Some(exception) = from_codes(machine) {
+    if let Some(exception) = from_codes(core) {
         return exception;
     }
-    match &machine.dump.header().exception {
+    match &core.dump.header().exception {
         Some(record) if record.code != STATUS_BREAKPOINT && record.code != 0 => {
             Fact::known(of_record(record.clone()), "exception record of the dump header")
         }
@@ -149,8 +147,8 @@ fn of_record(record: ExceptionRecord) -> Exception {
 }
 
 /// Bug checks that pass the exception's code and address as arguments; 0x1E passes its first two parameters as well.
-fn from_codes(machine: &Machine) -> Option<Fact<Exception>> {
-    let stop = machine.stop();
+fn from_codes(core: &Core) -> Option<Fact<Exception>> {
+    let stop = core.stop();
     let base = base_code(stop.code).base;
     if !matches!(base, 0x1e | 0x3b | 0x7e | 0x8e) {
         return None;

@@ -1,12 +1,10 @@
 //! Which kernel it is: by the identity of its image, else by where its globals lie, else by the header alone.
 
-use crate::machine::Machine;
 use crate::module::Module;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use stopcode_base::{Arch, Fact, VirtAddr};
 use stopcode_dump::{Dump, FieldKind};
-use stopcode_knowledge as knowledge;
 use stopcode_symbols::{Identification, SymbolSource, SymbolTable, identify as vote};
 
 /// The kernel of a dump.
@@ -139,13 +137,4 @@ fn from_header(build: u32) -> String {
         _ => "10.0",
     };
     format!("{release}.{build}")
-}
-
-impl Machine {
-    /// Windows' own name for the version.
-    pub(crate) fn product(&self) -> Option<String> {
-        let header = self.dump().header();
-        let server = header.product_type.is_some_and(|product| product == 2 || product == 3);
-        knowledge::product_name(header.minor_version, server).map(str::to_owned)
-    }
 }

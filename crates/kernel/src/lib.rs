@@ -7,6 +7,7 @@
 mod blackbox;
 mod code;
 mod context;
+mod core;
 mod facts;
 mod identity;
 mod machine;

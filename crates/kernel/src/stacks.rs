@@ -1,7 +1,7 @@
 //! Walks: the exception's stack, the bug check's, the other processors'.
 
-use crate::facts::{Context, Processor};
-use crate::machine::Machine;
+use crate::core::Core;
+use crate::facts::{Context, Processor, Thread};
 use crate::stack::{Frame, Stack, StackKind};
 use stopcode_base::{Registers, VirtAddr, X64Registers};
 use stopcode_unwind::{End, Options, StackKind as Area, StackRange, Trust, UnusableStack, walk};
@@ -9,29 +9,31 @@ use stopcode_unwind::{End, Options, StackKind as Area, StackRange, Trust, Unusab
 /// A kernel stack, expanded or of a DPC, is not larger than this (72 KiB, WDK).
 const LARGEST_STACK: u64 = 0x1_2000;
 
-pub(crate) fn stacks(machine: &Machine) -> Vec<Stack> {
+pub(crate) fn stacks(
+    core: &Core,
+    running: &Thread,
+    processors: &[Processor],
+    context: Option<&Context>,
+) -> Vec<Stack> {
     let mut stacks = Vec::new();
-    let crashed = machine.processors().iter().find(|processor| processor.crashed);
-    let bug_check = bug_check_registers(machine, crashed);
-    let thread = machine.thread().address.get();
+    let walk_one = |kind, registers: &Registers, thread, processor| {
+        one(core, running, kind, registers, thread, processor)
+    };
+    let crashed = processors.iter().find(|processor| processor.crashed);
+    let bug_check = bug_check_registers(core, crashed);
+    let thread = running.address.get();
     let number = crashed.map(|processor| processor.number);
-    if let Some(context) = machine.context().value()
+    if let Some(context) = context
         && bug_check.is_none_or(|registers| registers.stack_pointer() != context.registers.stack_pointer())
     {
-        stacks.push(exception_stack(machine, context, thread, number));
+        stacks.push(walk_one(StackKind::Exception, &context.registers, thread, number));
     }
     if let Some(registers) = bug_check {
-        stacks.push(one(machine, StackKind::BugCheck, &registers, thread, number));
+        stacks.push(walk_one(StackKind::BugCheck, &registers, thread, number));
     }
-    for processor in machine.processors().iter().filter(|processor| !processor.crashed) {
+    for processor in processors.iter().filter(|processor| !processor.crashed) {
         if let Some(registers) = &processor.registers {
-            stacks.push(one(
-                machine,
-                StackKind::Processor,
-                registers,
-                processor.thread,
-                Some(processor.number),
-            ));
+            stacks.push(walk_one(StackKind::Processor, registers, processor.thread, Some(processor.number)));
         }
     }
     stacks
@@ -39,34 +41,26 @@ pub(crate) fn stacks(machine: &Machine) -> Vec<Stack> {
 
 /// Registers at the call of KeBugCheckEx: the processor's own context, else the header's, where its stack pointer is where the saved
 /// stack begins.
-fn bug_check_registers(machine: &Machine, crashed: Option<&Processor>) -> Option<Registers> {
-    let top = machine.dump.triage().map(|triage| triage.top_of_stack);
+fn bug_check_registers(core: &Core, crashed: Option<&Processor>) -> Option<Registers> {
+    let top = core.dump.triage().map(|triage| triage.top_of_stack);
     let fits = |registers: &Registers| top.is_none_or(|top| registers.stack_pointer() == top);
     let own = crashed.and_then(|processor| processor.registers);
-    let header = machine.dump.header().context;
+    let header = core.dump.header().context;
     own.filter(fits).or_else(|| header.filter(fits)).or(own).or(header)
 }
 
-fn exception_stack(
-    machine: &Machine,
-    context: &Context,
-    thread: Option<VirtAddr>,
-    processor: Option<u32>,
-) -> Stack {
-    one(machine, StackKind::Exception, &context.registers, thread, processor)
-}
-
 fn one(
-    machine: &Machine,
+    core: &Core,
+    running: &Thread,
     kind: StackKind,
     registers: &Registers,
     thread: Option<VirtAddr>,
     processor: Option<u32>,
 ) -> Stack {
-    let spent = below_the_stack(machine, registers);
+    let spent = below_the_stack(core, running, registers);
     let start = spent.as_ref().unwrap_or(registers);
-    let ranges = ranges(machine, start.stack_pointer());
-    let walked = walk(start, machine.memory(), machine.code(), &ranges, &Options::default());
+    let ranges = ranges(core, running, start.stack_pointer());
+    let walked = walk(start, core.memory(), &core.code, &ranges, &Options::default());
     let frames = walked
         .frames
         .iter()
@@ -74,8 +68,7 @@ fn one(
         .map(|(index, frame)| {
             // A return address may stand one past the end of its function: its call is what names it.
             let called = index > 0 && !is_exact(frame.trust);
-            let mut place =
-                machine.place(if called { frame.instruction.minus(1) } else { frame.instruction });
+            let mut place = core.place(if called { frame.instruction.minus(1) } else { frame.instruction });
             if called && place.image.is_some() {
                 place.offset += 1;
             }
@@ -94,12 +87,12 @@ fn one(
 
 /// A stack that ran out: the pointer lies in the guard page, where no memory is. The frames above it begin at the stack's
 /// lowest address, and that is where the walk can start.
-fn below_the_stack(machine: &Machine, registers: &Registers) -> Option<Registers> {
+fn below_the_stack(core: &Core, running: &Thread, registers: &Registers) -> Option<Registers> {
     const PAGE: u64 = 0x1000;
     let pointer = registers.stack_pointer();
-    let limit = machine.thread().stack_limit.get()?;
+    let limit = running.stack_limit.get()?;
     let inside_guard = pointer < limit && limit.0 - pointer.0 <= PAGE;
-    if !inside_guard || machine.memory().read_u8(pointer).is_ok() {
+    if !inside_guard || core.memory().read_u8(pointer).is_ok() {
         return None;
     }
     match *registers {
@@ -139,16 +132,15 @@ fn ended(end: &End) -> String {
 
 /// The stacks that a walk from `pointer` may enter: the thread's by its limits, the processors' DPC stacks, and around the
 /// pointer itself where nothing better is known.
-fn ranges(machine: &Machine, pointer: VirtAddr) -> Vec<StackRange> {
+fn ranges(core: &Core, running: &Thread, pointer: VirtAddr) -> Vec<StackRange> {
     let mut ranges = Vec::new();
-    let thread = machine.thread();
-    if let (Some(low), Some(high)) = (thread.stack_limit.get(), thread.stack_base.get())
+    if let (Some(low), Some(high)) = (running.stack_limit.get(), running.stack_base.get())
         && low < high
         && high.0 - low.0 <= 16 * LARGEST_STACK
     {
         ranges.push(StackRange { low, high, kind: Area::Thread });
     }
-    if let Some(triage) = machine.dump.triage() {
+    if let Some(triage) = core.dump.triage() {
         let high = triage.top_of_stack.plus(triage.call_stack.len() as u64);
         let known = ranges.iter().any(|range| range.low <= triage.top_of_stack && high <= range.high);
         if !known && high > triage.top_of_stack {

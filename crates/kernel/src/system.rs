@@ -1,16 +1,17 @@
 //! The system: version, time, processors, firmware, and what runs below Windows.
 
+use crate::core::Core;
 use crate::facts::{Hypervisor, System};
-use crate::machine::Machine;
 use stopcode_base::{Arch, Fact};
 use stopcode_dump::{Content, CpuidRecord, CpuidSource, Dump, ProcessorKey, Smbios};
+use stopcode_knowledge as knowledge;
 
 /// Drivers that serve Hyper-V's guests: they run in the root partition only.
 const ROOT_PARTITION_DRIVERS: [&str; 5] =
     ["vmswitch.sys", "storvsp.sys", "vpcivsp.sys", "vmbusr.sys", "synth3dvsp.sys"];
 
-pub(crate) fn system(machine: &Machine) -> System {
-    let dump = machine.dump();
+pub(crate) fn system(core: &Core) -> System {
+    let dump = &core.dump;
     let header = dump.header();
     let processor = processor_key(dump);
     let smbios = smbios(dump);
@@ -23,8 +24,8 @@ pub(crate) fn system(machine: &Machine) -> System {
         None => Fact::missing("the dump header does not tell"),
     };
     System {
-        os_version: machine.build().version.clone(),
-        product: machine.product(),
+        os_version: core.build.version.clone(),
+        product: product(core),
         build: Some(header.minor_version),
         arch: header.arch,
         processors: Some(header.number_processors),
@@ -34,9 +35,16 @@ pub(crate) fn system(machine: &Machine) -> System {
         microcode: processor.as_ref().and_then(ProcessorKey::microcode),
         machine: smbios.as_ref().and_then(maker_and_model),
         firmware: smbios.as_ref().and_then(firmware),
-        features: leaf1(machine).map(|leaf| leaf.native[2]),
-        hypervisor: hypervisor(machine),
+        features: leaf1(core).map(|leaf| leaf.native[2]),
+        hypervisor: hypervisor(core),
     }
+}
+
+/// Windows' own name for the version.
+fn product(core: &Core) -> Option<String> {
+    let header = core.dump.header();
+    let server = header.product_type.is_some_and(|product| product == 2 || product == 3);
+    knowledge::product_name(header.minor_version, server).map(str::to_owned)
 }
 
 fn contents(dump: &Dump) -> impl Iterator<Item = Content> + '_ {
@@ -90,8 +98,8 @@ fn firmware(smbios: &Smbios) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" "))
 }
 
-fn leaf1(machine: &Machine) -> Option<CpuidRecord> {
-    contents(machine.dump()).find_map(|content| match content {
+fn leaf1(core: &Core) -> Option<CpuidRecord> {
+    contents(&core.dump).find_map(|content| match content {
         Content::Cpuid(records) => records.into_iter().find(|record| record.source == CpuidSource::Leaf(1)),
         _ => None,
     })
@@ -100,18 +108,17 @@ fn leaf1(machine: &Machine) -> Option<CpuidRecord> {
 /// CPUID leaf 1, ECX bit 31: a hypervisor is present.
 const HYPERVISOR_PRESENT: u32 = 1 << 31;
 
-fn hypervisor(machine: &Machine) -> Fact<Hypervisor> {
-    if machine.arch() != Arch::X64 {
+fn hypervisor(core: &Core) -> Fact<Hypervisor> {
+    if core.arch != Arch::X64 {
         return Fact::missing("CPUID is x64 only");
     }
-    let Some([_, _, ecx, _]) = leaf1(machine).map(|leaf| leaf.seen) else {
+    let Some([_, _, ecx, _]) = leaf1(core).map(|leaf| leaf.seen) else {
         return Fact::missing("this dump holds no CPUID record");
     };
     if ecx & HYPERVISOR_PRESENT == 0 {
         return Fact::known(Hypervisor::Absent, "CPUID leaf 1, ECX bit 31");
     }
-    let root =
-        machine.modules().iter().find(|module| ROOT_PARTITION_DRIVERS.contains(&module.image.as_str()));
+    let root = core.modules.iter().find(|module| ROOT_PARTITION_DRIVERS.contains(&module.image.as_str()));
     match root {
         Some(driver) => Fact::known(
             Hypervisor::Root,

@@ -1,14 +1,14 @@
 //! The thread that ran on the crashing processor, and its process.
 
+use crate::core::Core;
 use crate::facts::Thread;
-use crate::machine::Machine;
 use stopcode_base::{Fact, VirtAddr, visible};
 
 /// Letters in `EPROCESS.ImageFileName`.
 const IMAGE_FILE_NAME: usize = 15;
 
-pub(crate) fn thread(machine: &Machine) -> Thread {
-    let triage = machine.dump.triage();
+pub(crate) fn thread(core: &Core) -> Thread {
+    let triage = core.dump.triage();
     let bytes = triage.map(stopcode_dump::Triage::thread_bytes).filter(|bytes| !bytes.is_empty());
     let stack_word = |offset: Option<u64>, field: &str| -> Fact<VirtAddr> {
         let (Some(bytes), Some(offset)) = (bytes, offset) else {
@@ -22,19 +22,19 @@ pub(crate) fn thread(machine: &Machine) -> Thread {
         }
     };
     let process = triage.map(stopcode_dump::Triage::process_bytes).filter(|bytes| !bytes.is_empty());
-    let name_offset = machine.field("_EPROCESS", "ImageFileName");
+    let name_offset = core.field("_EPROCESS", "ImageFileName");
     let name = match (process, name_offset) {
         (Some(bytes), Some(offset)) => image_file_name(bytes, offset),
         _ => None,
     };
     let id = process
-        .zip(machine.field("_EPROCESS", "UniqueProcessId"))
+        .zip(core.field("_EPROCESS", "UniqueProcessId"))
         .and_then(|(bytes, offset)| word(bytes, offset));
-    let layout = || machine.layout().map_or_else(String::new, |layout| format!(" ({})", layout.provenance()));
+    let layout = || core.layout().map_or_else(String::new, |layout| format!(" ({})", layout.provenance()));
     Thread {
-        address: address(machine),
-        stack_limit: stack_word(offset(machine, "OffsetKThreadStackLimit", "StackLimit"), "StackLimit"),
-        stack_base: stack_word(offset(machine, "OffsetKThreadStackBase", "StackBase"), "StackBase"),
+        address: address(core),
+        stack_limit: stack_word(offset(core, "OffsetKThreadStackLimit", "StackLimit"), "StackLimit"),
+        stack_base: stack_word(offset(core, "OffsetKThreadStackBase", "StackBase"), "StackBase"),
         process: match name {
             Some(name) => Fact::known(name, format!("EPROCESS.ImageFileName{}", layout())),
             None if process.is_none() => Fact::missing("the process is not in this dump"),
@@ -48,14 +48,14 @@ pub(crate) fn thread(machine: &Machine) -> Thread {
 }
 
 /// From the debugger data where it says so (Windows 8 and later), else from the layout of the build.
-fn offset(machine: &Machine, kdbg: &str, field: &str) -> Option<u64> {
-    machine.kdbg_offset(kdbg).or_else(|| machine.field("_KTHREAD", field))
+fn offset(core: &Core, kdbg: &str, field: &str) -> Option<u64> {
+    core.kdbg_offset(kdbg).or_else(|| core.field("_KTHREAD", field))
 }
 
 /// ETHREAD: what the PRCB of the crashing processor calls its current thread.
-fn address(machine: &Machine) -> Fact<VirtAddr> {
-    let offset = machine.kdbg_offset("OffsetPrcbCurrentThread").unwrap_or(8);
-    let prcb = machine.dump.triage().map(stopcode_dump::Triage::prcb_bytes);
+fn address(core: &Core) -> Fact<VirtAddr> {
+    let offset = core.kdbg_offset("OffsetPrcbCurrentThread").unwrap_or(8);
+    let prcb = core.dump.triage().map(stopcode_dump::Triage::prcb_bytes);
     match prcb.and_then(|bytes| word(bytes, offset)).filter(|thread| VirtAddr(*thread).is_kernel()) {
         Some(thread) => Fact::known(VirtAddr(thread), "KPRCB.CurrentThread"),
         None => Fact::missing("the processor's PRCB is not in this dump"),

@@ -1,0 +1,135 @@
+//! What everything else about the machine stands on: the dump, what is loaded where, which kernel it is.
+
+use crate::code::CodeMap;
+use crate::facts::StopCode;
+use crate::identity::{self, Build};
+use crate::module::{Module, UnloadedModule, display_name, link_date};
+use crate::stack::Place;
+use std::cell::OnceCell;
+use stopcode_base::{Arch, Memory, VirtAddr, file_name};
+use stopcode_dump::Dump;
+use stopcode_knowledge as knowledge;
+use stopcode_symbols::{KDBG_OFFSETS, KnownOffset, Layout, Layouts, Sizes, SymbolSource, Wanted};
+
+/// The ground of a [`crate::Machine`]; its rooms stand side by side on it.
+pub(crate) struct Core {
+    pub(crate) dump: Dump,
+    pub(crate) arch: Arch,
+    pub(crate) build: Build,
+    pub(crate) modules: Vec<Module>,
+    pub(crate) unloaded: Vec<UnloadedModule>,
+    pub(crate) code: CodeMap,
+    layout: OnceCell<Option<Layout>>,
+}
+
+impl Core {
+    pub(crate) fn new(dump: Dump, symbols: &SymbolSource) -> Self {
+        let arch = dump.header().arch.unwrap_or(Arch::X64);
+        let modules = modules(&dump, arch);
+        let unloaded: Vec<UnloadedModule> = dump
+            .triage()
+            .into_iter()
+            .flat_map(|triage| &triage.unloaded)
+            .map(|u| UnloadedModule { name: u.name.clone(), start: u.start, end: u.end })
+            .collect();
+        let (build, names) = identity::identify(&dump, arch, modules.first(), symbols);
+        let code = CodeMap::new(&modules, &unloaded, build.kernel_base, names);
+        Self { dump, arch, build, modules, unloaded, code, layout: OnceCell::new() }
+    }
+
+    pub(crate) fn memory(&self) -> &dyn Memory {
+        &self.dump
+    }
+
+    pub(crate) fn stop(&self) -> StopCode {
+        let header = self.dump.header();
+        StopCode { code: header.bug_check_code, arguments: header.bug_check_parameters }
+    }
+
+    pub(crate) fn place(&self, address: VirtAddr) -> Place {
+        self.code.place(address)
+    }
+
+    /// The structure layouts of this kernel, or of the nearest one known, marked as such.
+    pub(crate) fn layout(&self) -> Option<&Layout> {
+        let find = || {
+            let size = |name| self.kdbg_offset(name).and_then(|size| u32::try_from(size).ok());
+            let sizes = match (size("SizePrcb"), size("SizeEThread"), size("SizeEProcess")) {
+                (Some(prcb), Some(ethread), Some(eprocess)) => Some(Sizes { prcb, ethread, eprocess }),
+                _ => None,
+            };
+            let wanted = Wanted {
+                arch: self.arch,
+                build: self.dump.header().minor_version,
+                revision: self.build.revision,
+                sizes,
+                offsets: &self.known_offsets(),
+            };
+            Layouts::for_kernel(&wanted).ok()
+        };
+        self.layout.get_or_init(find).as_ref()
+    }
+
+    /// What the debugger data says of structure offsets: it comes before any layout.
+    fn known_offsets(&self) -> Vec<KnownOffset> {
+        let Some(kdbg) = self.dump.kdbg() else { return Vec::new() };
+        KDBG_OFFSETS
+            .iter()
+            .filter_map(|known| {
+                let at = usize::try_from(known.at).ok()?;
+                let raw = kdbg.bytes().get(at..at.checked_add(usize::try_from(known.width).ok()?)?)?;
+                let offset = raw.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+                (offset != 0).then_some(KnownOffset { ty: known.ty, field: known.field, offset })
+            })
+            .collect()
+    }
+
+    /// A field's offset: what the dump itself says, else from the layout, where it fits this kernel.
+    pub(crate) fn field(&self, structure: &str, field: &str) -> Option<u64> {
+        self.layout()?.field(structure, field).map(|field| u64::from(field.offset))
+    }
+
+    /// An offset or size that the kernel's debugger data states of itself.
+    pub(crate) fn kdbg_offset(&self, name: &str) -> Option<u64> {
+        self.dump.kdbg()?.offset(name).map(|offset| offset as u64)
+    }
+}
+
+/// The driver list of a minidump, as modules.
+fn modules(dump: &Dump, arch: Arch) -> Vec<Module> {
+    let Some(triage) = dump.triage() else { return Vec::new() };
+    let header = dump.header();
+    triage
+        .drivers
+        .iter()
+        .map(|driver| {
+            let image = file_name(&driver.path).to_ascii_lowercase();
+            let inbox = is_inbox(&image);
+            let stamp = Some(driver.time_date_stamp);
+            let display = display_name(&driver.path);
+            let version = (display == "nt")
+                .then(|| knowledge::kernel_build(&arch.to_string(), driver.time_date_stamp, driver.size))
+                .flatten();
+            Module {
+                link_date: link_date(stamp, inbox, Some(header.minor_version), header.system_time),
+                version: version.map(|build| build.version.to_owned()),
+                image,
+                display,
+                path: driver.path.clone(),
+                base: driver.base,
+                size: driver.size.into(),
+                time_date_stamp: stamp,
+                checksum: Some(driver.checksum),
+            }
+        })
+        .collect()
+}
+
+/// Comes with Windows, as far as its name tells.
+fn is_inbox(image: &str) -> bool {
+    knowledge::driver(image).is_some_and(|driver| driver.inbox)
+        || matches!(
+            image,
+            "ntoskrnl.exe" | "ntkrnlmp.exe" | "ntkrla57.exe" | "hal.dll" | "kd.dll" | "kdcom.dll"
+        )
+}
