@@ -2,11 +2,12 @@
 
 use crate::report::{
     ArgumentReport, BucketReport, DumpReport, EvidenceReport, ExceptionReport, FrameReport, HypothesisReport,
-    InputReport, ModuleReport, NextStepReport, ProblemReport, SCHEMA_VERSION, StackReport, StopReport,
+    InputReport, ModuleReport, NextStepReport, ProblemReport, SCHEMA_VERSION, SecondaryDataReport, StackReport, StopReport,
     SuspectReport, SystemReport, UnloadedModuleReport, VerdictReport,
 };
 use stopcode_analysis::{Basis, Evidence, Hypothesis, NextStep, Verdict, Witness};
 use stopcode_base::{Problem, Severity, VirtAddr, visible};
+use stopcode_dump::{Blob, Dump};
 use stopcode_kernel::{Frame, Module, Stack, StackKind, StopCode, System};
 use stopcode_knowledge as knowledge;
 
@@ -43,6 +44,7 @@ pub(crate) fn dump_report(
                 size: unloaded.end.0.saturating_sub(unloaded.start.0),
             })
             .collect(),
+        secondary_data: Vec::new(),
         verdict: Some(verdict_report(verdict)),
         problems: problems.iter().map(problem).collect(),
     }
@@ -59,6 +61,7 @@ pub(crate) fn unreadable(input: InputReport, problems: &[Problem]) -> DumpReport
         stacks: Vec::new(),
         modules: Vec::new(),
         unloaded_modules: Vec::new(),
+        secondary_data: Vec::new(),
         verdict: None,
         problems: problems.iter().map(problem).collect(),
     }
@@ -101,6 +104,8 @@ fn system(witness: &dyn Witness) -> SystemReport {
         os_version: system.os_version.value().cloned(),
         product: system.product.clone(),
         os_version_source: Some(version_source).filter(|source| !source.is_empty()),
+        fingerprint: system.fingerprint.clone(),
+        kernel_key: kernel_key(witness),
         build: system.build,
         architecture: system.arch.map(|arch| arch.to_string()),
         processors: system.processors,
@@ -113,6 +118,22 @@ fn system(witness: &dyn Witness) -> SystemReport {
         process: witness.thread().process.value().map(|name| visible(name)),
         verifier_flags: witness.verifier().value().map(|verifier| hex(verifier.flags.into())),
     }
+}
+
+/// `0D8333E61046000`: eight digits of TimeDateStamp, SizeOfImage without padding.
+fn kernel_key(witness: &dyn Witness) -> Option<String> {
+    let kernel = witness.modules().iter().find(|module| module.display == "nt")?;
+    Some(format!("{:08X}{:x}", kernel.time_date_stamp?, kernel.size))
+}
+
+/// The blobs of a dump's secondary data, by name where they have one.
+pub(crate) fn secondary_data(dump: &Dump) -> Vec<SecondaryDataReport> {
+    let blob = |blob: &Blob| SecondaryDataReport {
+        guid: blob.guid.to_string(),
+        owner: blob.name.map(str::to_owned),
+        size: blob.data().len() as u64,
+    };
+    dump.secondary().iter().map(blob).collect()
 }
 
 fn exception(witness: &dyn Witness) -> Option<ExceptionReport> {
@@ -161,11 +182,7 @@ fn frame(frame: &Frame) -> FrameReport {
 fn module(module: &Module) -> ModuleReport {
     let known = knowledge::driver(&module.image);
     ModuleReport {
-        name: visible(stopcode_base::file_name(if module.path.is_empty() {
-            &module.image
-        } else {
-            &module.path
-        })),
+        name: visible(&module.image),
         base: address(module.base),
         size: module.size,
         path: (!module.path.is_empty()).then(|| visible(&module.path)),

@@ -68,8 +68,10 @@ fn of_dump(name: &str, dump: Dump, symbols: &SymbolSource) -> Judged {
     let verdict = weigh(&witness);
     let problems: Vec<Problem> =
         machine.problems().iter().cloned().chain(symbol_problems(&machine, symbols)).collect();
+    let mut report = describe::dump_report(input, &witness, &verdict, &problems);
+    report.secondary_data = describe::secondary_data(machine.dump());
     Judged {
-        report: describe::dump_report(input, &witness, &verdict, &problems),
+        report,
         identity: Some(Identity::of(&witness)),
         time: machine.system().crash_time.get(),
         verdict: Some(verdict),

@@ -84,6 +84,8 @@ pub struct DumpReport {
     pub modules: Vec<ModuleReport>,
     /// Unloaded drivers, newest first.
     pub unloaded_modules: Vec<UnloadedModuleReport>,
+    /// Secondary data of the dump (`.enumtag` in WinDbg), in the order of the file.
+    pub secondary_data: Vec<SecondaryDataReport>,
     /// The verdict; `null` only where nothing could be read.
     pub verdict: Option<VerdictReport>,
     /// What was wrong with the input or with reading it.
@@ -132,6 +134,10 @@ pub struct SystemReport {
     pub product: Option<String>,
     /// How the version was found, or why it is not exact.
     pub os_version_source: Option<String>,
+    /// What the places of the kernel's globals tell of its build.
+    pub fingerprint: Option<String>,
+    /// The key of the kernel's image in a symbol store: TimeDateStamp and SizeOfImage.
+    pub kernel_key: Option<String>,
     /// Build number.
     pub build: Option<u32>,
     /// `x64`, `arm64`, `x86`.
@@ -212,7 +218,7 @@ pub struct FrameReport {
 /// A loaded module.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ModuleReport {
-    /// Image file name as recorded.
+    /// Lower-case image file name with extension, as frames and suspects name it.
     pub name: String,
     /// Where it is loaded.
     pub base: String,
@@ -239,6 +245,17 @@ pub struct UnloadedModuleReport {
     pub name: String,
     /// Where it was loaded.
     pub base: String,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// A blob of secondary data.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SecondaryDataReport {
+    /// Its tag.
+    pub guid: String,
+    /// The symbol or driver it belongs to, where that is known.
+    pub owner: Option<String>,
     /// In bytes.
     pub size: u64,
 }

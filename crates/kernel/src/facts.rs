@@ -16,6 +16,8 @@ pub struct StopCode {
 pub struct System {
     /// `10.0.19041.804`; where the kernel is not in the list of builds, only as far as known: `6.3.9600`.
     pub os_version: Fact<String>,
+    /// What the places of the kernel's globals tell of its build, in words.
+    pub fingerprint: Option<String>,
     /// Windows' own name for the version: `Windows 10, version 2004 to 22H2`.
     pub product: Option<String>,
     /// Build number.

@@ -22,6 +22,9 @@ pub struct Build {
     pub names: Option<String>,
 }
 
+/// Globals whose places are told: those the dump header points to.
+const FINGERPRINT: usize = 4;
+
 /// STATUS_BREAKPOINT.
 const STATUS_BREAKPOINT: u32 = 0x8000_0003;
 
@@ -58,8 +61,10 @@ pub(crate) fn identify(
             )
         }
         Some(Identification::None { best: None, of }) => format!("no match among {of} globals"),
-        None => "no fingerprints for this architecture".to_owned(),
+        None => "no known kernels of this architecture to compare with".to_owned(),
     };
+    let places: Vec<String> = pointers.iter().take(FINGERPRINT).map(|(name, rva)| format!("{name} {rva:#x}")).collect();
+    let fingerprint = if places.is_empty() { fingerprint } else { format!("{fingerprint} ({})", places.join(", ")) };
     let version = match (&by_image, &voted) {
         (Some(version), _) => Fact::known(version.clone(), "TimeDateStamp and SizeOfImage of the kernel"),
         (None, Some(Identification::Exact { build, .. })) => {

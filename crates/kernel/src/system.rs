@@ -25,6 +25,7 @@ pub(crate) fn system(core: &Core) -> System {
     };
     System {
         os_version: core.build.version.clone(),
+        fingerprint: Some(core.build.fingerprint.clone()),
         product: product(core),
         build: Some(header.minor_version),
         arch: header.arch,

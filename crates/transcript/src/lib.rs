@@ -5,9 +5,9 @@
 //! the text; no input makes it panic.
 //! *Must never know*: dumps, symbols, and what caused a crash.
 //!
-//! The way through: [`decode`] (bytes → text), [`lines`] (damage undone), [`reader`] (which line belongs to what, where
-//! one crash ends and the next begins), the recognisers ([`stops`], [`stacks`], [`fields`], [`modules`], [`machine`],
-//! [`code`]) that fill a [`draft`], and [`settle`], which joins the parts to a [`Crash`].
+//! The way through: `decode` (bytes → text), `lines` (damage undone), `reader` (which line belongs to what, where
+//! one crash ends and the next begins), the recognisers (`stops`, `stacks`, `fields`, `modules`, `machine`,
+//! `code`) that fill a `draft`, and `settle`, which joins the parts to a [`Crash`].
 
 mod code;
 mod crash;

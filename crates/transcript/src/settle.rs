@@ -176,6 +176,7 @@ fn system(draft: &Draft) -> System {
         draft.build.and_then(|build| knowledge::product_name(build, draft.server)).map(str::to_owned);
     System {
         os_version: fact(os_version.as_ref(), "the text names no version of Windows"),
+        fingerprint: None,
         product: product.or_else(|| draft.product.clone()),
         build: draft.build,
         arch: draft.arch,

@@ -167,7 +167,8 @@ fn damaged(text: &str) -> Vec<(&'static str, Vec<u8>)> {
     let squeezed: String =
         text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect();
     let utf16 = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
-    let quoted: String = wrapped(text, 72).lines().map(|line| format!("> > {line}\r\n")).collect();
+    let quoted: String =
+        wrapped(text, 72).lines().flat_map(|line| ["> > ", line, "\r\n"].map(str::to_owned)).collect();
     vec![
         ("crlf", text.replace('\n', "\r\n").into_bytes()),
         ("double spaced", text.replace('\n', "\n\n").into_bytes()),

@@ -152,6 +152,7 @@ fn time_is_linear() {
     };
     let mut patterns: Vec<String> = PIECES.iter().map(|piece| format!("{piece}\n")).collect();
     patterns.extend(PIECES.iter().map(|piece| (*piece).to_owned()));
+    patterns.push(format!("fffff880`009b9de8 fffff800`0328b169 nt!operator{}\n", "<".repeat(2000)));
     patterns.push("fffff880`009b9de8 fffff800`0328b169\n".to_owned());
     patterns.push(
         "00 fffff880`009b9de8 fffff800`0328b169 nt!F+0x1 <- Kaspersky and frozen processors of every kind\n"

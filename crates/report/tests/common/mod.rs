@@ -239,6 +239,8 @@ pub(crate) fn full_dump(t: Text<'_>) -> DumpReport {
             os_version: Some(t("6.1.7601.18409")),
             product: Some(t("Windows 7 Service Pack 1")),
             os_version_source: Some(t("by the kernel's own stamp and size")),
+            fingerprint: None,
+            kernel_key: None,
             build: Some(7601),
             architecture: Some(t("x64")),
             processors: Some(8),
@@ -279,6 +281,7 @@ pub(crate) fn full_dump(t: Text<'_>) -> DumpReport {
             base: "0xfffff88001c00000".to_owned(),
             size: 57_344,
         }],
+        secondary_data: Vec::new(),
         verdict: Some(VerdictReport {
             summary: t(
                 "Windows stopped because processor 4 faulted twice at once while it sent an interrupt to the other processors. Intel's storage driver iaStor.sys had asked for the lock that led there.",
@@ -311,6 +314,7 @@ pub(crate) fn unreadable_dump(t: Text<'_>, path: &str) -> DumpReport {
         stacks: vec![],
         modules: vec![],
         unloaded_modules: vec![],
+        secondary_data: Vec::new(),
         verdict: None,
         problems: vec![ProblemReport {
             severity: "error".to_owned(),
