@@ -102,7 +102,11 @@ fn case(group: &mut [&Judged]) -> CaseReport {
         .iter()
         .filter_map(|judged| {
             let base = judged.report.stop.as_ref().map(|stop| stop.base_code.clone());
-            Some(SeriesMember { base_code: base, verdict: judged.verdict.as_ref()? })
+            Some(SeriesMember {
+                name: &judged.report.input.path,
+                base_code: base,
+                verdict: judged.verdict.as_ref()?,
+            })
         })
         .collect();
     let joint = judge_series(&members);
