@@ -1,5 +1,7 @@
 //! The machine of each shipped sample, told by the sample's description: what was written in must come out.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use stopcode_base::{Arch, VirtAddr};
 use stopcode_dump::Dump;
 use stopcode_kernel::{Machine, StackKind};

@@ -114,7 +114,9 @@ fn lines(stack: &StackReport, dump: &DumpReport, addresses: Addresses) -> Vec<(T
 /// As WinDbg: where the next frame goes on. Unknown at the end of the walk and across a gap.
 fn return_address(next: Option<&FrameReport>, addresses: Addresses) -> String {
     match next {
-        Some(FrameReport { gap_before: false, instruction: Some(instruction), .. }) => addresses.address(instruction),
+        Some(FrameReport { gap_before: false, instruction: Some(instruction), .. }) => {
+            addresses.address(instruction)
+        }
         _ => addresses.absent().to_owned(),
     }
 }
