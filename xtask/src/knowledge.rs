@@ -322,9 +322,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let shared = root.join("../shared");
         if !shared.exists() {
-            eprintln!(
-                "SKIPPED: the_committed_tables_are_what_the_generator_writes: ../shared is not beside the checkout"
-            );
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), "SKIPPED: the_committed_tables_are_what_the_generator_writes: ../shared is not beside the checkout\n".as_bytes());
             return;
         }
         for (name, text) in render(&shared).unwrap() {

@@ -460,7 +460,10 @@ mod tests {
     fn headers_and_type_sets_agree() {
         let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
         if !shared.exists() {
-            eprintln!("SKIPPED: headers_and_type_sets_agree: ../shared is not beside the checkout");
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                "SKIPPED: headers_and_type_sets_agree: ../shared is not beside the checkout\n".as_bytes(),
+            );
             return;
         }
         let facts = serde_json::from_slice(&read(&shared, "data/nt-offsets.json").unwrap()).unwrap();

@@ -23,7 +23,10 @@ fn dumps(test: &str) -> Option<Vec<PathBuf>> {
     }
     let root = Path::new(SHARED).join("data/dumps");
     if !root.is_dir() {
-        eprintln!("SKIPPED: {test}: ../shared is not beside the checkout");
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("SKIPPED: {test}: ../shared is not beside the checkout\n").as_bytes(),
+        );
         return None;
     }
     let mut paths = Vec::new();

@@ -21,7 +21,10 @@ use stopcode_symbols::{
 fn shared(test: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     if !path.exists() {
-        eprintln!("SKIPPED: {test}: ../shared is not beside the checkout");
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("SKIPPED: {test}: ../shared is not beside the checkout\n").as_bytes(),
+        );
         return None;
     }
     Some(path)

@@ -36,7 +36,10 @@ struct Rendered {
 fn rendered(test: &str) -> Option<Vec<Rendered>> {
     let (tools, cases) = (Path::new(SHARED).join("tools"), Path::new(SHARED).join("data/cases"));
     if !tools.join("render_case.py").exists() || !cases.is_dir() {
-        eprintln!("SKIPPED: {test}: ../shared is not beside the checkout");
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("SKIPPED: {test}: ../shared is not beside the checkout\n").as_bytes(),
+        );
         return None;
     }
     let output = Command::new("python3")
@@ -45,7 +48,10 @@ fn rendered(test: &str) -> Option<Vec<Rendered>> {
         .args([LAYOUTS.join(","), MANGLES.join(",")])
         .output();
     let Ok(output) = output else {
-        eprintln!("SKIPPED: {test}: python3 is not installed");
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("SKIPPED: {test}: python3 is not installed\n").as_bytes(),
+        );
         return None;
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -10,7 +10,10 @@ const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/seed/do
 
 fn seed(test: &str) -> Option<Crash> {
     let Ok(text) = std::fs::read(SEED) else {
-        eprintln!("SKIPPED: {test}: ../shared is not beside the checkout");
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("SKIPPED: {test}: ../shared is not beside the checkout\n").as_bytes(),
+        );
         return None;
     };
     assert!(looks_like_text(&text));

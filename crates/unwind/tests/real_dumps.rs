@@ -131,7 +131,11 @@ fn published_arm64_stack() {
 fn other_dumps_end_as_kernel_stacks_do() {
     for folder in ["data/dumps/laptop-81", "data/dumps/desktop-19041", "data/dumps/training"] {
         let Some(path) = shared(folder) else {
-            eprintln!("SKIPPED: other_dumps_end_as_kernel_stacks_do: ../shared is not beside the checkout");
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                "SKIPPED: other_dumps_end_as_kernel_stacks_do: ../shared is not beside the checkout\n"
+                    .as_bytes(),
+            );
             return;
         };
         for entry in std::fs::read_dir(path).unwrap() {

@@ -24,7 +24,10 @@ pub(crate) struct Dump {
 impl Dump {
     pub(crate) fn open(test: &str, what: &str) -> Option<Self> {
         let Some(path) = shared(what) else {
-            eprintln!("SKIPPED: {test}: ../shared is not beside the checkout");
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("SKIPPED: {test}: ../shared is not beside the checkout\n").as_bytes(),
+            );
             return None;
         };
         let bytes = std::fs::read(path).unwrap();
