@@ -16,7 +16,7 @@ pub(crate) fn walk(
     options: &Options,
 ) -> Stack {
     let first = Frame::of_context(VirtAddr(registers.pc), VirtAddr(registers.sp));
-    let mut stack = Stack { frames: vec![first], ended: End::Limit, trap_frames: Vec::new() };
+    let mut stack = Stack::starting(first, End::Limit);
     let mut record = VirtAddr(registers.x.get(FP).copied().unwrap_or(0));
     let mut lowest = VirtAddr(registers.sp);
     let mut range = stacks.iter().find(|range| range.contains(lowest));
@@ -83,6 +83,7 @@ fn frame(record: VirtAddr, lr: VirtAddr, gap_before: bool, memory: &dyn Memory, 
         return_slot: Some(record.plus(8)),
         why,
         gap_before,
+        registers: None,
     }
 }
 

@@ -6,6 +6,13 @@
 //! *Must never know*: files, dump formats, names of functions or modules, symbols. The caller answers through
 //! [`Code`] what is known of an address.
 //!
+//! # x64 with unwind data
+//!
+//! Where the caller has the image ([`Images`]), its function table and `UNWIND_INFO` say exactly what each function
+//! did to the stack pointer and the registers it has to give back, and [`unwind_x64`] undoes it. Machine frames lead
+//! from the kernel's trap entries into the code they interrupted, on whatever stack that ran. Data that cannot be
+//! read or believed is a [`Refusal`]; nothing is guessed in its place.
+//!
 //! # x64 without unwind data
 //!
 //! A minidump holds a stack but no images, so no `.pdata`. What is left are words on the stack that point into
@@ -50,14 +57,18 @@ mod candidate;
 mod chain;
 mod frame;
 mod frame_size;
+mod image;
 mod x64;
 
 pub mod call_site;
 pub mod trap_frame;
 
 pub use frame::{
-    Code, CodeAt, End, Frame, Options, Reason, Stack, StackKind, StackRange, Trust, UnusableStack,
+    Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refused, Stack, StackKind, StackRange, Trust,
+    UnusableStack,
 };
+pub use image::{ImageView, Images, NoImages, Refusal, Stands};
+pub use x64::{MachineFrame, X64Caller, X64Frame, unwind_x64};
 
 use stopcode_base::{Memory, Registers};
 
@@ -72,13 +83,29 @@ pub fn walk(
     stacks: &[StackRange],
     options: &Options,
 ) -> Stack {
+    walk_with_images(registers, memory, &NoImages, code, stacks, options)
+}
+
+/// Walks the stack that `registers` stand on, by unwind data as far as `images` have it.
+///
+/// A frame that unwind data led to is of high trust, and its registers are given. Where the data leads no further,
+/// [`Stack::refused`] says why; the search goes on from there, and marks that there may be a gap.
+pub fn walk_with_images(
+    registers: &Registers,
+    memory: &dyn Memory,
+    images: &dyn Images,
+    code: &dyn Code,
+    stacks: &[StackRange],
+    options: &Options,
+) -> Stack {
     match registers {
-        Registers::X64(registers) => x64::walk(registers, memory, code, stacks, options),
+        Registers::X64(registers) => {
+            x64::walk(registers, &x64::Sources { memory, images, code }, stacks, options)
+        }
         Registers::Arm64(registers) => arm64::walk(registers, memory, code, stacks, options),
-        _ => Stack {
-            frames: vec![Frame::of_context(registers.instruction(), registers.stack_pointer())],
-            ended: End::UnsupportedArchitecture,
-            trap_frames: Vec::new(),
-        },
+        _ => Stack::starting(
+            Frame::of_context(registers.instruction(), registers.stack_pointer()),
+            End::UnsupportedArchitecture,
+        ),
     }
 }
