@@ -84,6 +84,13 @@ pub enum Refusal {
         /// The word.
         value: VirtAddr,
     },
+    /// What lies where the processor should have pushed its registers has a code segment that Windows does not use.
+    NotMachineFrame {
+        /// Where it should be.
+        at: VirtAddr,
+        /// The selector found.
+        cs: u16,
+    },
     /// The unwind data leads to a stack pointer that cannot be followed.
     Unusable {
         /// The stack pointer.
@@ -111,6 +118,9 @@ impl fmt::Display for Refusal {
             Self::StackMissing(miss) => write!(f, "the stack's memory is missing: {miss}"),
             Self::NotCode { slot, value } => {
                 write!(f, "the return address {value} at {slot} does not lead into code")
+            }
+            Self::NotMachineFrame { at, cs } => {
+                write!(f, "no machine frame lies at {at}: its code segment is {cs:#x}")
             }
             Self::Unusable { pointer, .. } => {
                 write!(f, "the unwind data leads to {pointer}, which is no stack")

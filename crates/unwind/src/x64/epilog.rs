@@ -54,8 +54,9 @@ pub(crate) enum Reading {
     Cut,
 }
 
-/// Reads the instructions at `bytes`.
-pub(crate) fn read(bytes: &[u8]) -> Reading {
+/// Reads the instructions at `bytes`. In an epilogue that unwind data lists (`listed`), any instruction may end it:
+/// the dispatcher of guarded calls is nothing but `jmp rax`.
+pub(crate) fn read(bytes: &[u8], listed: bool) -> Reading {
     let (free, mut rest) = free(bytes);
     let mut pops = [0; MOST_POPS];
     let mut count = 0;
@@ -73,6 +74,7 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
     let position = bytes.len() - rest.len();
     match leave(rest, position) {
         Ok(Some(leave)) => Reading::Epilog(Epilog { free, pops, count, leave }),
+        Ok(None) if listed => Reading::Epilog(Epilog { free, pops, count, leave: Leave::JumpAway }),
         // The longest way to free the stack has not been seen whole.
         Ok(None) if matches!(bytes, [0x48 | 0x49, 0x81 | 0x83 | 0x8d, ..]) && bytes.len() < 7 => Reading::Cut,
         Ok(None) => Reading::Other,
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     fn epilog(bytes: &[u8]) -> Option<(Free, Vec<u8>, Leave)> {
-        match read(bytes) {
+        match read(bytes, false) {
             Reading::Epilog(epilog) => Some((epilog.free, epilog.pops().to_vec(), epilog.leave)),
             Reading::Other | Reading::Cut => None,
         }
@@ -160,6 +162,12 @@ mod tests {
     }
 
     #[test]
+    fn a_listed_one_ends_anyhow() {
+        let Reading::Epilog(epilog) = read(&[0x5f, 0xff, 0xe0], true) else { panic!() };
+        assert_eq!((epilog.pops(), epilog.leave), (&[7][..], Leave::JumpAway));
+    }
+
+    #[test]
     fn what_is_none() {
         for bytes in [
             &[0x90][..],
@@ -169,11 +177,11 @@ mod tests {
             &[0x48, 0x8d, 0x45, 0x10, 0xc3, 0, 0], // lea rax, [rbp+10]
             &[0x48, 0xff, 0xd0],                   // call rax
         ] {
-            assert_eq!(read(bytes), Reading::Other, "{bytes:x?}");
+            assert_eq!(read(bytes, false), Reading::Other, "{bytes:x?}");
         }
-        assert_eq!(read(&[0x5b; 40]), Reading::Other, "more pops than registers");
+        assert_eq!(read(&[0x5b; 40], false), Reading::Other, "more pops than registers");
         for bytes in [&[][..], &[0x5b], &[0xe9, 0], &[0x48], &[0x48, 0xff], &[0xf3], &[0x48, 0x83, 0xc4]] {
-            assert_eq!(read(bytes), Reading::Cut, "{bytes:x?}");
+            assert_eq!(read(bytes, false), Reading::Cut, "{bytes:x?}");
         }
     }
 }

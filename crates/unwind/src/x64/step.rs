@@ -146,8 +146,8 @@ impl Undo<'_> {
         let offset = rva.checked_sub(function.begin).ok_or(Refusal::Malformed)?;
         // The address a call returns to is the offset that counts: what ends there has run.
         let offset = offset + u32::from(stands == Stands::AfterCall);
+        // Also within the prologue's bytes: where a compiler saves registers late, an early way out lies among them.
         if stands == Stands::Interrupted
-            && offset >= u32::from(info.prolog)
             && let Some(epilog) = running_epilog(image, function, &info, rva)?
         {
             return self.epilog(&epilog);
@@ -229,6 +229,10 @@ impl Undo<'_> {
         let at = VirtAddr(self.frame.rsp());
         let word = |offset| self.memory.read_u64(at.plus(offset)).map_err(Refusal::StackMissing);
         let (rip, cs, eflags, rsp, ss) = (word(0)?, word(8)?, word(16)?, word(24)?, word(32)?);
+        // The selectors of 64-bit Windows: the kernel's, user mode's, and its for 32-bit code.
+        if !matches!(cs as u16, 0x10 | 0x33 | 0x23) {
+            return Err(Refusal::NotMachineFrame { at, cs: cs as u16 });
+        }
         self.frame.rip = rip;
         self.frame.gpr[RSP] = rsp;
         self.slot = at;
@@ -284,7 +288,7 @@ fn running_epilog(
     let mut window = [0; epilog::WINDOW];
     let missing: Option<Miss> = image.read(rva, &mut window).err();
     let bytes = window.get(..missing.map_or(epilog::WINDOW, |miss| miss.got)).unwrap_or_default();
-    let epilog = match (epilog::read(bytes), missing) {
+    let epilog = match (epilog::read(bytes, listed == Some(true)), missing) {
         (Reading::Epilog(epilog), _) => epilog,
         (Reading::Cut, Some(miss)) => return Err(Refusal::CodeMissing(miss)),
         // The unwind data lists an epilogue where none can be.
