@@ -1,5 +1,11 @@
 //! The ARM64 walk: the chain of frame records that x29 begins.
 
+mod codes;
+mod record;
+mod step;
+
+pub use step::{Arm64Caller, Arm64Frame, unwind_arm64};
+
 use crate::call_site::{self, CallSite};
 use crate::{Code, CodeAt, End, Frame, Options, Reason, Stack, StackRange, Trust, UnusableStack};
 use stopcode_base::{Arm64Registers, Memory, VirtAddr};

@@ -63,6 +63,7 @@ mod x64;
 pub mod call_site;
 pub mod trap_frame;
 
+pub use arm64::{Arm64Caller, Arm64Frame, unwind_arm64};
 pub use frame::{
     Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refused, Stack, StackKind, StackRange, Trust,
     UnusableStack,

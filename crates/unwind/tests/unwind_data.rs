@@ -5,8 +5,8 @@
 use proptest::prelude::*;
 use stopcode_base::{Memory, MissReason, Registers, SliceMemory, VirtAddr, X64Registers};
 use stopcode_unwind::{
-    Code, CodeAt, End, ImageView, Images, Options, Reason, Refusal, Stack, StackKind, StackRange, Stands,
-    Trust, X64Frame, unwind_x64, walk_with_images,
+    Arm64Frame, Code, CodeAt, End, ImageView, Images, Options, Reason, Refusal, Stack, StackKind, StackRange,
+    Stands, Trust, X64Frame, unwind_arm64, unwind_x64, walk_with_images,
 };
 
 const BASE: u64 = 0xffff_f800_0000_0000;
@@ -301,6 +301,27 @@ proptest! {
         for stands in [Stands::Interrupted, Stands::AfterCall] {
             if let Ok(caller) = unwind_x64(&image, &memory, &frame, stands) {
                 prop_assert_eq!(caller.frame.known & !0xf0f8, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn any_arm64_data_is_unwound_or_refused(
+        bytes in proptest::collection::vec(any::<u8>(), 0..0x400),
+        entry in (any::<u32>(), any::<u8>()),
+        at in 0..0x400_u32,
+        known in any::<u32>(),
+    ) {
+        // One entry that holds the address, with data that is anything: packed, or a record somewhere in the bytes.
+        let mut bytes = bytes;
+        let data = if entry.1 & 1 == 0 { entry.0 & 0x3fc } else { entry.0 };
+        bytes.splice(0..0, [0_u32.to_le_bytes(), data.to_le_bytes()].concat());
+        let memory = SliceMemory { base: VirtAddr(BASE), bytes: &bytes };
+        let image = ImageView { base: VirtAddr(BASE), pdata: (0, 8), memory: &memory };
+        let frame = Arm64Frame { pc: BASE + u64::from(at & !3), sp: BASE, known, ..Arm64Frame::default() };
+        for stands in [Stands::Interrupted, Stands::AfterCall] {
+            if let Ok(caller) = unwind_arm64(&image, &memory, &frame, stands) {
+                prop_assert!(caller.interrupted.is_some() || caller.frame.known & !0x3ff8_0000 == 0);
             }
         }
     }
