@@ -1,7 +1,7 @@
 //! What a walk is asked with, and what it answers.
 
 use crate::trap_frame::TrapFrame;
-use crate::{Refusal, X64Frame};
+use crate::{Arm64Frame, Refusal, X64Frame};
 use std::fmt;
 use stopcode_base::{Miss, VirtAddr};
 
@@ -85,6 +85,8 @@ pub enum Reason {
 pub enum FrameRegisters {
     /// x64.
     X64(X64Frame),
+    /// ARM64.
+    Arm64(Arm64Frame),
 }
 
 /// One frame.

@@ -49,8 +49,9 @@
 //!
 //! # ARM64
 //!
-//! Windows keeps x29 as a frame pointer in every function that calls: `[x29]` is the caller's, `[x29+8]` the return
-//! address. The walk follows this chain and nothing else.
+//! Packed and full unwind records are undone by [`unwind_arm64`], as on x64. Without an image: Windows keeps x29 as a
+//! frame pointer in every function that calls: `[x29]` is the caller's, `[x29+8]` the return
+//! address. The walk then follows this chain and nothing else.
 
 mod arm64;
 mod candidate;
@@ -99,14 +100,21 @@ pub fn walk_with_images(
     stacks: &[StackRange],
     options: &Options,
 ) -> Stack {
+    let sources = Sources { memory, images, code };
     match registers {
-        Registers::X64(registers) => {
-            x64::walk(registers, &x64::Sources { memory, images, code }, stacks, options)
-        }
-        Registers::Arm64(registers) => arm64::walk(registers, memory, code, stacks, options),
+        Registers::X64(registers) => x64::walk(registers, &sources, stacks, options),
+        Registers::Arm64(registers) => arm64::walk(registers, &sources, stacks, options),
         _ => Stack::starting(
             Frame::of_context(registers.instruction(), registers.stack_pointer()),
             End::UnsupportedArchitecture,
         ),
     }
+}
+
+/// Who answers what a walk asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    pub(crate) memory: &'a dyn Memory,
+    pub(crate) images: &'a dyn Images,
+    pub(crate) code: &'a dyn Code,
 }

@@ -13,18 +13,10 @@ use crate::candidate::{Search, Standing};
 use crate::chain::{self, Step};
 use crate::trap_frame::{self, TrapFrame};
 use crate::{
-    Code, CodeAt, End, Frame, FrameRegisters, Images, Options, Reason, Refusal, Refused, Stack, StackRange,
+    Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refusal, Refused, Sources, Stack, StackRange,
     Stands, Trust, UnusableStack,
 };
 use stopcode_base::{Memory, Miss, VirtAddr, X64Registers};
-
-/// Who answers what a walk asks.
-#[derive(Clone, Copy)]
-pub(crate) struct Sources<'a> {
-    pub(crate) memory: &'a dyn Memory,
-    pub(crate) images: &'a dyn Images,
-    pub(crate) code: &'a dyn Code,
-}
 
 pub(crate) fn walk(
     registers: &X64Registers,

@@ -3,7 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 use proptest::prelude::*;
-use stopcode_base::{Memory, MissReason, Registers, SliceMemory, VirtAddr, X64Registers};
+use stopcode_base::{Arm64Registers, Memory, MissReason, Registers, SliceMemory, VirtAddr, X64Registers};
 use stopcode_unwind::{
     Arm64Frame, Code, CodeAt, End, ImageView, Images, Options, Reason, Refusal, Stack, StackKind, StackRange,
     Stands, Trust, X64Frame, unwind_arm64, unwind_x64, walk_with_images,
@@ -469,4 +469,46 @@ fn where_the_data_ends_the_search_is_marked() {
         [(0x40, true, false), (0x80, true, false), (0x804, true, false), (0x905, false, true)]
     );
     assert_eq!(stack.refused.iter().map(|r| (r.frame, r.why)).collect::<Vec<_>>(), [(2, Refusal::NoEntry)]);
+}
+
+/// The same image with one ARM64 entry as its function table.
+struct Arm<'a>(&'a Machine);
+impl Images for Arm<'_> {
+    fn image_at(&self, address: VirtAddr) -> Option<ImageView<'_>> {
+        self.0.image_at(address).map(|view| ImageView { pdata: (PDATA, 8), ..view })
+    }
+}
+
+#[test]
+fn an_arm64_walk_by_packed_data() {
+    let text = BASE + u64::from(TEXT);
+    let mut machine = Machine::new();
+    // Packed, 0x100 bytes: x19 and x20 in 0x10 bytes, a frame record at the bottom of 0x20 more.
+    let packed = 1 | 0x40 << 2 | 2 << 16 | 3 << 21 | 3 << 23;
+    let entry: Vec<u8> = [TEXT, packed].iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+    machine.write(PDATA, &entry);
+    let (low, sp) = (VirtAddr(LOW), LOW + 0x100);
+    for (at, word) in [(0, sp + 0x30), (8, text + 0x50), (0x20, 0x1919), (0x28, 0x2020), (0x30, 0), (0x38, 0)]
+    {
+        machine.put(sp + at, word);
+    }
+    let mut registers = Arm64Registers { pc: text + 0x40, sp, ..Arm64Registers::default() };
+    registers.x[29] = sp;
+    let range = StackRange { low, high: low.plus(0x4000), kind: StackKind::Thread };
+    let walked = walk_with_images(
+        &Registers::Arm64(registers),
+        &machine,
+        &Arm(&machine),
+        &machine,
+        &[range],
+        &Options::default(),
+    );
+    let frames: Vec<_> =
+        walked.frames.iter().map(|f| (f.instruction.0 - text, f.stack_pointer.0, f.trust)).collect();
+    assert_eq!(frames, [(0x40, sp, Trust::Context), (0x50, sp + 0x30, Trust::Unwind)]);
+    assert_eq!(walked.ended, End::ThreadStart);
+    let Some(stopcode_unwind::FrameRegisters::Arm64(found)) = walked.frames[1].registers.as_deref() else {
+        panic!()
+    };
+    assert_eq!((found.get(19), found.get(20), found.get(30)), (Some(0x1919), Some(0x2020), None));
 }
