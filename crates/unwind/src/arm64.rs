@@ -1,29 +1,48 @@
-//! The ARM64 walk: the chain of frame records that x29 begins.
+//! The ARM64 walk: by unwind data as far as images are at hand, else the chain of frame records that x29 begins.
+
+mod codes;
+mod record;
+mod step;
+
+pub use step::{Arm64Caller, Arm64Frame, unwind_arm64};
 
 use crate::call_site::{self, CallSite};
-use crate::{Code, CodeAt, End, Frame, Options, Reason, Stack, StackRange, Trust, UnusableStack};
+use crate::{
+    Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refusal, Refused, Sources, Stack, StackRange,
+    Stands, Trust, UnusableStack,
+};
 use stopcode_base::{Arm64Registers, Memory, VirtAddr};
 
 /// x29, the frame pointer, and x30, the link register.
 const FP: usize = 29;
 const LR: usize = 30;
 
+/// By unwind data as far as it leads, then by the chain of frame records.
 pub(crate) fn walk(
     registers: &Arm64Registers,
-    memory: &dyn Memory,
-    code: &dyn Code,
+    sources: &Sources<'_>,
     stacks: &[StackRange],
     options: &Options,
 ) -> Stack {
+    let Sources { memory, code, .. } = *sources;
     let first = Frame::of_context(VirtAddr(registers.pc), VirtAddr(registers.sp));
-    let mut stack = Stack { frames: vec![first], ended: End::Limit, trap_frames: Vec::new() };
-    let mut record = VirtAddr(registers.x.get(FP).copied().unwrap_or(0));
-    let mut lowest = VirtAddr(registers.sp);
-    let mut range = stacks.iter().find(|range| range.contains(lowest));
-    if range.is_none() {
-        stack.ended = End::Unusable { pointer: lowest, why: UnusableStack::OutOfStack };
+    let mut stack = Stack::starting(first, End::Limit);
+    let Some(range) = stacks.iter().find(|range| range.contains(VirtAddr(registers.sp))) else {
+        stack.ended = End::Unusable { pointer: VirtAddr(registers.sp), why: UnusableStack::OutOfStack };
         return stack;
+    };
+    let mut at = Position { frame: Arm64Frame::of_registers(registers), stands: Stands::Interrupted, range };
+    match climb(&mut at, &mut stack, sources, stacks, options) {
+        Ok(end) => {
+            stack.ended = end;
+            return stack;
+        }
+        Err(why) => stack.refused.push(Refused { frame: stack.frames.len() - 1, why }),
     }
+    let climbed = stack.frames.len();
+    let mut record = VirtAddr(at.frame.get(FP as u8).unwrap_or(0));
+    let mut lowest = VirtAddr(at.frame.sp);
+    let mut range = Some(at.range);
     while stack.frames.len() < options.max_frames {
         if let Some(end) = check(record, lowest, range) {
             stack.ended = end;
@@ -40,7 +59,10 @@ pub(crate) fn walk(
             stack.ended = End::NoCandidate;
             return stack;
         }
-        let gap_before = stack.frames.len() == 1 && leaf_was_left_out(registers, lr, code);
+        let gap_before = match stack.frames.len() {
+            1 => leaf_was_left_out(registers, lr, code),
+            count => count == climbed,
+        };
         stack.frames.push(frame(record, lr, gap_before, memory, code));
         // The next record lies above this one, and in the same stack: the chain cannot turn back.
         range = range.filter(|range| range.contains(record));
@@ -48,6 +70,81 @@ pub(crate) fn walk(
         record = next;
     }
     stack
+}
+
+/// Where a walk by unwind data stands.
+struct Position<'a> {
+    frame: Arm64Frame,
+    stands: Stands,
+    range: &'a StackRange,
+}
+
+/// Frame by frame by unwind data; an error where it leads no further.
+fn climb<'a>(
+    at: &mut Position<'a>,
+    stack: &mut Stack,
+    sources: &Sources<'_>,
+    stacks: &'a [StackRange],
+    options: &Options,
+) -> Result<End, Refusal> {
+    let mut left = Vec::new();
+    while stack.frames.len() < options.max_frames {
+        let running = match at.stands {
+            Stands::Interrupted => VirtAddr(at.frame.pc),
+            Stands::AfterCall => VirtAddr(at.frame.pc).minus(4),
+        };
+        let image = sources.images.image_at(running).ok_or(Refusal::NoImage)?;
+        let caller = unwind_arm64(&image, sources.memory, &at.frame, at.stands)?;
+        let (pc, sp) = (VirtAddr(caller.frame.pc), VirtAddr(caller.frame.sp));
+        if caller.interrupted.is_none() {
+            if pc.0 == 0 {
+                return Ok(End::ThreadStart);
+            }
+            let is_code = !matches!(sources.code.at(pc), CodeAt::NotCode | CodeAt::Data);
+            if !is_code && sources.images.image_at(pc.minus(4)).is_none() {
+                return Err(Refusal::NotCode { slot: VirtAddr(at.frame.sp), value: pc });
+            }
+        } else if !pc.is_kernel() {
+            stack.frames.push(unwound(&caller));
+            return Ok(End::UserMode);
+        }
+        let unusable = |why| Refusal::Unusable { pointer: sp, why };
+        if sp.0 & 0xf != 0 {
+            return Err(unusable(UnusableStack::Unaligned));
+        }
+        if at.range.contains(sp) {
+            // Only code that was interrupted before it made a frame has its caller at the same stack pointer.
+            let stays = at.stands == Stands::Interrupted && caller.interrupted.is_none();
+            let lowest = VirtAddr(at.frame.sp).plus(u64::from(!stays));
+            if sp < lowest {
+                return Err(unusable(UnusableStack::NotIncreasing));
+            }
+        } else {
+            left.push(*at.range);
+            let range = stacks.iter().find(|range| range.contains(sp) && !left.contains(range));
+            at.range = range.ok_or_else(|| unusable(UnusableStack::OutOfStack))?;
+        }
+        stack.frames.push(unwound(&caller));
+        at.stands = if caller.interrupted.is_some() { Stands::Interrupted } else { Stands::AfterCall };
+        at.frame = caller.frame;
+    }
+    Ok(End::Limit)
+}
+
+fn unwound(caller: &Arm64Caller) -> Frame {
+    let (trust, reason) = match caller.interrupted {
+        Some(at) => (Trust::MachineFrame, Some(Reason::MachineFrameAt(at))),
+        None => (Trust::Unwind, None),
+    };
+    Frame {
+        instruction: VirtAddr(caller.frame.pc),
+        stack_pointer: VirtAddr(caller.frame.sp),
+        trust,
+        return_slot: None,
+        why: [Some(Reason::UnwindData), reason].into_iter().flatten().collect(),
+        gap_before: false,
+        registers: Some(Box::new(FrameRegisters::Arm64(caller.frame))),
+    }
 }
 
 fn check(record: VirtAddr, lowest: VirtAddr, range: Option<&StackRange>) -> Option<End> {
@@ -83,6 +180,7 @@ fn frame(record: VirtAddr, lr: VirtAddr, gap_before: bool, memory: &dyn Memory, 
         return_slot: Some(record.plus(8)),
         why,
         gap_before,
+        registers: None,
     }
 }
 

@@ -68,7 +68,7 @@ impl Standing {
         Self { interrupted: true, frameless, ..Self::after_call(instruction, stack_pointer, code) }
     }
 
-    fn after_call(instruction: VirtAddr, stack_pointer: VirtAddr, code: &dyn Code) -> Self {
+    pub(crate) fn after_call(instruction: VirtAddr, stack_pointer: VirtAddr, code: &dyn Code) -> Self {
         let start = code.function_start(instruction);
         let offset = start.and_then(|start| instruction.offset_from(start));
         let length = match code.at(instruction) {

@@ -1,6 +1,7 @@
 //! What a walk is asked with, and what it answers.
 
 use crate::trap_frame::TrapFrame;
+use crate::{Arm64Frame, Refusal, X64Frame};
 use std::fmt;
 use stopcode_base::{Miss, VirtAddr};
 
@@ -72,6 +73,20 @@ pub enum Reason {
     InsideKnownFunction,
     /// The frame-pointer chain led here.
     FramePointer,
+    /// The unwind data of the function in the frame above led here.
+    UnwindData,
+    /// The processor pushed its registers at this address.
+    MachineFrameAt(VirtAddr),
+}
+
+/// Registers that unwind data restored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum FrameRegisters {
+    /// x64.
+    X64(X64Frame),
+    /// ARM64.
+    Arm64(Arm64Frame),
 }
 
 /// One frame.
@@ -90,8 +105,11 @@ pub struct Frame {
     pub why: Vec<Reason>,
     /// Frames may be missing between this one and the one before it. In a scan: some word between them is more
     /// likely a return address than not, but no single one is likely enough to be told as a frame. In an ARM64
-    /// chain: the link register names a caller that the chain does not.
+    /// chain: the link register names a caller that the chain does not. After unwind data: it led no further, and
+    /// this frame was searched for.
     pub gap_before: bool,
+    /// Its registers, if unwind data led here.
+    pub registers: Option<Box<FrameRegisters>>,
 }
 
 impl Frame {
@@ -103,6 +121,7 @@ impl Frame {
             return_slot: None,
             why: vec![Reason::ContextRecord],
             gap_before: false,
+            registers: None,
         }
     }
 }
@@ -145,6 +164,15 @@ pub enum End {
     UnsupportedArchitecture,
 }
 
+/// Where unwind data led no further, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Index of the frame whose caller it did not give; what follows it was searched for.
+    pub frame: usize,
+    /// Why.
+    pub why: Refusal,
+}
+
 /// A walked stack.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stack {
@@ -154,6 +182,14 @@ pub struct Stack {
     pub ended: End,
     /// The trap frames that were crossed, in the order of the frames.
     pub trap_frames: Vec<TrapFrame>,
+    /// Where unwind data led no further, in the order of the frames.
+    pub refused: Vec<Refused>,
+}
+
+impl Stack {
+    pub(crate) fn starting(frame: Frame, ended: End) -> Self {
+        Self { frames: vec![frame], ended, trap_frames: Vec::new(), refused: Vec::new() }
+    }
 }
 
 /// What a stack is used for.

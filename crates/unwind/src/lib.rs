@@ -6,6 +6,13 @@
 //! *Must never know*: files, dump formats, names of functions or modules, symbols. The caller answers through
 //! [`Code`] what is known of an address.
 //!
+//! # x64 with unwind data
+//!
+//! Where the caller has the image ([`Images`]), its function table and `UNWIND_INFO` say exactly what each function
+//! did to the stack pointer and the registers it has to give back, and [`unwind_x64`] undoes it. Machine frames lead
+//! from the kernel's trap entries into the code they interrupted, on whatever stack that ran. Data that cannot be
+//! read or believed is a [`Refusal`]; nothing is guessed in its place.
+//!
 //! # x64 without unwind data
 //!
 //! A minidump holds a stack but no images, so no `.pdata`. What is left are words on the stack that point into
@@ -42,22 +49,28 @@
 //!
 //! # ARM64
 //!
-//! Windows keeps x29 as a frame pointer in every function that calls: `[x29]` is the caller's, `[x29+8]` the return
-//! address. The walk follows this chain and nothing else.
+//! Packed and full unwind records are undone by [`unwind_arm64`], as on x64. Without an image: Windows keeps x29 as a
+//! frame pointer in every function that calls: `[x29]` is the caller's, `[x29+8]` the return
+//! address. The walk then follows this chain and nothing else.
 
 mod arm64;
 mod candidate;
 mod chain;
 mod frame;
 mod frame_size;
+mod image;
 mod x64;
 
 pub mod call_site;
 pub mod trap_frame;
 
+pub use arm64::{Arm64Caller, Arm64Frame, unwind_arm64};
 pub use frame::{
-    Code, CodeAt, End, Frame, Options, Reason, Stack, StackKind, StackRange, Trust, UnusableStack,
+    Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refused, Stack, StackKind, StackRange, Trust,
+    UnusableStack,
 };
+pub use image::{ImageView, Images, NoImages, Refusal, Stands};
+pub use x64::{MachineFrame, X64Caller, X64Frame, unwind_x64};
 
 use stopcode_base::{Memory, Registers};
 
@@ -72,13 +85,36 @@ pub fn walk(
     stacks: &[StackRange],
     options: &Options,
 ) -> Stack {
+    walk_with_images(registers, memory, &NoImages, code, stacks, options)
+}
+
+/// Walks the stack that `registers` stand on, by unwind data as far as `images` have it.
+///
+/// A frame that unwind data led to is of high trust, and its registers are given. Where the data leads no further,
+/// [`Stack::refused`] says why; the search goes on from there, and marks that there may be a gap.
+pub fn walk_with_images(
+    registers: &Registers,
+    memory: &dyn Memory,
+    images: &dyn Images,
+    code: &dyn Code,
+    stacks: &[StackRange],
+    options: &Options,
+) -> Stack {
+    let sources = Sources { memory, images, code };
     match registers {
-        Registers::X64(registers) => x64::walk(registers, memory, code, stacks, options),
-        Registers::Arm64(registers) => arm64::walk(registers, memory, code, stacks, options),
-        _ => Stack {
-            frames: vec![Frame::of_context(registers.instruction(), registers.stack_pointer())],
-            ended: End::UnsupportedArchitecture,
-            trap_frames: Vec::new(),
-        },
+        Registers::X64(registers) => x64::walk(registers, &sources, stacks, options),
+        Registers::Arm64(registers) => arm64::walk(registers, &sources, stacks, options),
+        _ => Stack::starting(
+            Frame::of_context(registers.instruction(), registers.stack_pointer()),
+            End::UnsupportedArchitecture,
+        ),
     }
+}
+
+/// Who answers what a walk asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    pub(crate) memory: &'a dyn Memory,
+    pub(crate) images: &'a dyn Images,
+    pub(crate) code: &'a dyn Code,
 }

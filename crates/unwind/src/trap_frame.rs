@@ -8,6 +8,9 @@ use stopcode_base::{Memory, Miss, VirtAddr, X64Registers};
 /// Bytes in a `KTRAP_FRAME`.
 pub const SIZE: u64 = 0x190;
 
+/// Where in it the machine frame begins that the processor pushed.
+pub(crate) const RIP: u64 = 0x168;
+
 /// At most this many bytes of a range are searched by [`find_in`].
 const MAX_SEARCH: u64 = 0x2_0000;
 /// At most this many trap frames are returned by [`find_in`].

@@ -1,0 +1,85 @@
+//! The function table: which unwind data belongs to an address. (Microsoft, "x64 exception handling", RUNTIME_FUNCTION.)
+
+use super::unwind_info::{self, UnwindInfo};
+use crate::{ImageView, Refusal};
+
+/// Bytes in a `RUNTIME_FUNCTION`.
+const SIZE: u32 = 12;
+
+/// A chain of entries is at most this long; Windows draws the same line.
+pub(crate) const LONGEST_CHAIN: usize = 32;
+
+/// One `RUNTIME_FUNCTION`; all RVAs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Function {
+    pub(crate) begin: u32,
+    pub(crate) end: u32,
+    /// Of the unwind data; with bit 0 set, of another entry to use instead.
+    pub(crate) info: u32,
+}
+
+impl Function {
+    pub(crate) const fn contains(&self, rva: u32) -> bool {
+        self.begin <= rva && rva < self.end
+    }
+
+    pub(crate) fn read(image: &ImageView<'_>, rva: u32) -> Result<Self, Refusal> {
+        let mut bytes = [0; SIZE as usize];
+        image.read(rva, &mut bytes).map_err(Refusal::DataMissing)?;
+        let word = |at: usize| {
+            bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u32::from_le_bytes(*word))
+        };
+        Ok(Self { begin: word(0), end: word(4), info: word(8) })
+    }
+}
+
+/// The entry that covers `rva`, by bisection: the table is sorted. Of one that is not, an entry may be missed, but
+/// none is found that does not cover the address.
+pub(crate) fn find(image: &ImageView<'_>, rva: u32) -> Result<Option<Function>, Refusal> {
+    let (table, size) = image.pdata;
+    let (mut low, mut high) = (0, size / SIZE);
+    if high == 0 {
+        return Err(Refusal::NoFunctionTable);
+    }
+    let entry = |index: u32| {
+        let at =
+            index.checked_mul(SIZE).and_then(|offset| table.checked_add(offset)).ok_or(Refusal::Malformed)?;
+        Function::read(image, at)
+    };
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let function = entry(middle)?;
+        if function.contains(rva) {
+            return resolve(image, function).map(Some);
+        }
+        if function.begin <= rva {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(None)
+}
+
+/// Follows entries that only name another one.
+pub(crate) fn resolve(image: &ImageView<'_>, mut function: Function) -> Result<Function, Refusal> {
+    for _ in 0..LONGEST_CHAIN {
+        if function.info & 1 == 0 {
+            return Ok(function);
+        }
+        function = Function::read(image, function.info & !1)?;
+    }
+    Err(Refusal::ChainTooLong)
+}
+
+/// The entry a chained one belongs to: the function's own.
+pub(crate) fn primary(image: &ImageView<'_>, mut function: Function) -> Result<Function, Refusal> {
+    for _ in 0..LONGEST_CHAIN {
+        let info = UnwindInfo::read(image, function.info)?;
+        match unwind_info::parent(image, &info)? {
+            Some(parent) => function = parent,
+            None => return Ok(function),
+        }
+    }
+    Err(Refusal::ChainTooLong)
+}
