@@ -121,11 +121,12 @@ impl Code for CodeMap {
         match found.reach {
             Reach::Start => CodeAt::Start,
             // Cold parts of functions lie behind string literals: code, with no name to go by.
-            Reach::BehindLiteral => CodeAt::Module,
+            // Behind a function's end lies another without a name.
+            Reach::BehindLiteral | Reach::PastEnd => CodeAt::Module,
             Reach::Far => CodeAt::FarFromSymbol,
             Reach::Within if found.kind.is_data() == Some(true) => CodeAt::Data,
             Reach::Within => {
-                CodeAt::Function { offset: found.offset.into(), size: found.room.map(u64::from) }
+                CodeAt::Function { offset: found.offset.into(), size: found.size.or(found.room).map(u64::from) }
             }
         }
     }

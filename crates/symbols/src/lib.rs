@@ -8,19 +8,25 @@
 //! Where PDBs and symbol servers go: a PDB becomes one more way to fill a [`SymbolTable`] (beside [`Isf`]), and a
 //! store or server one more place [`SymbolSource::find`] looks in.
 
+mod demangle;
+mod exports;
 mod fingerprint;
 mod isf;
 mod kdbg;
 mod key;
 mod layout;
 mod pack;
+mod pdb;
 mod source;
 mod table;
 
+pub use demangle::{declaration, demangle, windbg_literal};
+pub use exports::{cold_part, exports};
 pub use fingerprint::{Best, Identification, KernelBuild, Pointer, identify, kernel_builds};
 pub use isf::{Isf, IsfError, unpack_xz};
 pub use kdbg::{KdbgOffset, OFFSETS as KDBG_OFFSETS, symbol_names};
 pub use key::PdbKey;
 pub use layout::{Field, KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
+pub use pdb::{Pdb, PdbError};
 pub use source::{Candidate, Progress, Recognized, SourceError, SymbolSource};
-pub use table::{Found, How, Reach, SymbolKind, SymbolTable, TableBuilder};
+pub use table::{Found, How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};
