@@ -57,7 +57,7 @@ fn figures_of_known_images() {
     let bytes = read("systeminformer/amd64/systeminformer.sys");
     let image = Image::of_file(&bytes).unwrap();
     assert_eq!((image.headers().machine, image.headers().is_64), (MACHINE_X64, true));
-    assert!(image.codeview().unwrap().path.ends_with(".pdb"));
+    assert!(image.codeview().unwrap().path.contains("SystemInformer"));
     assert_eq!(image.functions().len(), 447);
     let bytes = read("systeminformer/arm64/systeminformer.sys");
     let arm = Image::of_file(&bytes).unwrap();

@@ -1,9 +1,11 @@
 //! What an image alone tells of names: its exports, and through its function table which function a part is of.
 
-use crate::table::{Found, How, Reach, SymbolTable, TableBuilder};
-use stopcode_image::{Function, Image};
+use crate::table::{How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};
+use std::collections::BTreeMap;
+use stopcode_image::Image;
 
-/// The exports as names. They are few: between two of them lie many functions without a name.
+/// The exports as names, with sizes where the function table tells them. They are few: between two of them lie many
+/// functions without a name.
 pub fn exports(image: &Image<'_>) -> SymbolTable {
     let mut builder = TableBuilder::new(How::Export);
     for export in image.exports().entries.iter().filter(|export| export.forward.is_none()) {
@@ -11,39 +13,48 @@ pub fn exports(image: &Image<'_>) -> SymbolTable {
             builder.add(name, export.rva.into());
         }
     }
-    builder.finish()
+    builder.finish().with_functions(image)
 }
 
-/// The function whose part lies at `rva`, by the image's function table ([`Image::functions`], in order): what names
-/// an address behind [`crate::Reach::BehindLiteral`]. [`Found::offset`] then counts from the part's beginning.
-///
-/// `None` if the address lies in no part of a function that lies apart, or the whole has no name.
-pub fn cold_part<'t>(
-    image: &Image<'_>,
-    functions: &[Function],
-    table: &'t SymbolTable,
-    rva: u32,
-) -> Option<Found<'t>> {
-    let after = functions.partition_point(|function| function.start <= rva);
-    let part = functions.get(..after)?.last().copied().filter(|function| function.contains(rva))?;
-    let whole = image.whole(part).filter(|whole| whole.start != part.start)?;
-    let found = table.lookup(whole.start).filter(|found| found.reach.names_the_place())?;
-    // A function whose parts follow each other is one piece to the reader.
-    if found.size.is_some_and(|size| part.start.checked_sub(found.rva).is_some_and(|offset| offset < size)) {
-        return None;
+impl SymbolTable {
+    /// The same names with what the image's function table adds: where functions end that had no size, and the parts
+    /// of functions that lie apart, under their function's name. Only these name an address behind a string literal in
+    /// code ([`crate::Reach::BehindLiteral`]). The image must be the one the names are for.
+    #[must_use]
+    pub fn with_functions(&self, image: &Image<'_>) -> Self {
+        let mut ends: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut apart = Vec::new();
+        for function in image.functions() {
+            let (Some(whole), Some(size)) = (image.whole(function), function.size) else { continue };
+            let end = function.start.saturating_add(size);
+            match ends.get_mut(&whole.start) {
+                // Pieces that follow each other are one to the reader.
+                Some(before) if *before == function.start => *before = end,
+                _ if whole.start == function.start => _ = ends.insert(function.start, end),
+                _ => apart.push((function, size, whole.start)),
+            }
+        }
+        let mut builder = self.reopen();
+        builder.set_sizes(&ends.iter().map(|(start, end)| (*start, end - start)).collect());
+        for (part, size, whole) in apart {
+            // A PDB with sizes tells itself which parts lie in and which apart.
+            let known = self
+                .lookup(part.start)
+                .is_some_and(|found| found.size.is_some() && found.reach.names_the_place());
+            let named = self.lookup(whole).filter(|found| found.reach == Reach::Start && !known);
+            if let Some(found) = named {
+                builder.add_symbol(NewSymbol {
+                    name: found.name,
+                    rva: part.start.into(),
+                    size,
+                    kind: Some(SymbolKind::Code),
+                    how: found.how,
+                    cold: true,
+                });
+            }
+        }
+        builder.finish()
     }
-    Some(Found {
-        rva: part.start,
-        offset: rva - part.start,
-        size: part.size,
-        cold: true,
-        reach: reach(rva, part),
-        ..found
-    })
-}
-
-fn reach(rva: u32, part: Function) -> Reach {
-    if rva == part.start { Reach::Start } else { Reach::Within }
 }
 
 #[cfg(test)]
@@ -81,16 +92,20 @@ mod tests {
     fn a_part_is_named_by_its_function() {
         let bytes = image();
         let image = Image::of_file(&bytes).unwrap();
-        let functions = image.functions();
         let names = [("KiWork".to_owned(), 0x1100), ("??_C@_1A@x@FNODOBFM@".to_owned(), 0x11c0)];
         let table: SymbolTable = names.into_iter().collect();
         assert_eq!(table.lookup(0x1210).unwrap().reach, Reach::BehindLiteral);
-        let found = cold_part(&image, &functions, &table, 0x1210).unwrap();
+        let table = table.with_functions(&image);
+        let found = table.lookup(0x1210).unwrap();
         assert_eq!((found.name, found.rva, found.offset, found.size), ("KiWork", 0x1200, 0x10, Some(0x20)));
-        assert!(found.cold && found.reach.names_the_place());
-        for elsewhere in [0x10ff, 0x1100, 0x117f, 0x1180, 0x1220, u32::MAX] {
-            assert_eq!(cold_part(&image, &functions, &table, elsewhere), None, "{elsewhere:#x}");
-        }
+        assert!(found.cold && found.reach == Reach::Within);
+        let whole = table.lookup(0x117f).unwrap();
+        assert_eq!(
+            (whole.name, whole.cold, whole.size, whole.reach),
+            ("KiWork", false, Some(0x80), Reach::Within)
+        );
+        assert_eq!(table.lookup(0x1180).unwrap().reach, Reach::PastEnd);
+        assert_eq!(table.lookup(0x1220).unwrap().reach, Reach::PastEnd);
     }
 
     #[test]

@@ -72,7 +72,8 @@ pub enum Reach {
     Within,
     /// Behind the symbol's last byte, which is known: padding, or something without a name.
     PastEnd,
-    /// More than [`SymbolTable::FAR`] bytes behind the symbol: it is only the nearest name.
+    /// More than [`SymbolTable::FAR`] bytes behind the symbol, or behind an export of unknown size: it is only the
+    /// nearest name.
     Far,
     /// The nearest name is a string literal. For an address in code this is the cold part of some other function,
     /// which only `.pdata` can name.
@@ -192,6 +193,8 @@ impl SymbolTable {
             _ if entry.size > 0 && offset < entry.size => Reach::Within,
             _ if entry.size > 0 => Reach::PastEnd,
             (_, SymbolKind::StringLiteral) => Reach::BehindLiteral,
+            // Between two exports lie many functions that are none.
+            _ if entry.how == How::Export => Reach::Far,
             (Self::FAR.., _) => Reach::Far,
             _ => Reach::Within,
         };
@@ -296,6 +299,13 @@ impl TableBuilder {
                 table.by_rva.push(Entry { rva, size, start, len, kind, how, cold });
             }
             _ => self.skip(),
+        }
+    }
+
+    /// Gives symbols that begin where something of a known size does that size, unless they have one.
+    pub(crate) fn set_sizes(&mut self, sizes: &BTreeMap<u32, u32>) {
+        for entry in self.table.by_rva.iter_mut().filter(|entry| entry.size == 0) {
+            entry.size = sizes.get(&entry.rva).copied().unwrap_or_default();
         }
     }
 

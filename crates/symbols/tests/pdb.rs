@@ -15,7 +15,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use stopcode_image::{Image, MACHINE_X64};
-use stopcode_symbols::{How, Pdb, PdbKey, Reach, SymbolKind};
+use stopcode_symbols::{How, Pdb, PdbKey, Reach, SymbolKind, SymbolSource, WantedImage};
 
 fn folder(test: &str) -> Option<PathBuf> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/pe"));
@@ -211,7 +211,7 @@ fn damage_does_no_harm() {
 #[test]
 fn exports_are_the_pdbs_functions() {
     let Some(folder) = folder("exports_are_the_pdbs_functions") else { return };
-    let mut seen = 0;
+    let (mut seen, mut sized) = (0, 0);
     for (path, image, bytes) in pairs(&folder) {
         let image = Image::of_file(&image).unwrap();
         let pdb = Pdb::parse(&bytes).unwrap();
@@ -219,8 +219,65 @@ fn exports_are_the_pdbs_functions() {
             assert_eq!(export.how, How::Export);
             let mut names = pdb.symbols.names_at(export.rva);
             assert!(names.any(|name| name == export.name), "{}: {}", path.display(), export.name);
+            let size = pdb.symbols.lookup(export.rva).unwrap().size;
+            // Export thunks of a few bytes are not in a function table.
+            // On ARM64 the function table leaves out the constants behind a function's code.
+            let fits = if image.headers().machine == MACHINE_X64 {
+                export.size == size
+            } else {
+                export.size <= size
+            };
+            assert!(export.size.is_none() || fits, "{}: {}", path.display(), export.name);
+            sized += usize::from(export.size.is_some());
             seen += 1;
         }
     }
-    assert!(seen >= 70, "{seen}");
+    assert!(seen >= 70 && sized > seen / 2, "{sized} of {seen}");
+}
+
+/// By time stamp and size the image is found, by its record the PDB; and nothing where one of them does not fit.
+#[test]
+fn names_come_from_provably_the_images_own_pdb() {
+    let Some(folder) = folder("names_come_from_provably_the_images_own_pdb") else { return };
+    let mut found = 0;
+    for (path, bytes, _) in pairs(&folder) {
+        let image = Image::of_file(&bytes).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let names = [name];
+        let wanted = |stamp: u32| WantedImage {
+            names: &names,
+            time_date_stamp: stamp,
+            size_of_image: image.headers().size_of_image,
+            codeview: None,
+        };
+        let wanted = [wanted(image.headers().time_date_stamp), wanted(1)];
+        let pdb = path.with_extension("pdb");
+        let key = image.codeview().map(|codeview| PdbKey { guid: codeview.guid, age: codeview.age });
+        for source in [
+            SymbolSource::new([path.parent().unwrap().to_owned()]),
+            SymbolSource::new([pdb.clone(), path.clone()]),
+            SymbolSource::new([
+                format!("srv*{}", path.parent().unwrap().display()).into(),
+                pdb.clone(),
+                path.clone(),
+            ]),
+        ] {
+            // Some were renamed after they were linked: only the first source looks for names.
+            let Some(names) = source.names_of(&wanted[0]) else {
+                let linked = image.codeview().unwrap().path.to_ascii_lowercase();
+                assert!(!linked.ends_with(&*pdb.file_name().unwrap().to_str().unwrap().to_ascii_lowercase()));
+                continue;
+            };
+            found += 1;
+            assert_eq!((names.key, &names.path), (key, &pdb), "{}", path.display());
+            assert!(source.names_of(&wanted[1]).is_none(), "{}", path.display());
+        }
+        // The PDB alone proves nothing unless the dump holds the image's record.
+        let alone = SymbolSource::new([pdb.clone()]);
+        assert!(alone.names_of(&wanted[0]).is_none());
+        let [wanted, _] = wanted;
+        let recorded = WantedImage { codeview: image.codeview(), ..wanted };
+        assert_eq!(alone.names_of(&recorded).unwrap().key, key);
+    }
+    assert!(found >= 40, "{found}");
 }

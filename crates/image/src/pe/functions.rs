@@ -15,7 +15,8 @@ const CHAINED: u8 = 4;
 pub struct Function {
     /// Its first byte.
     pub start: u32,
-    /// Its length in bytes; `None` if its unwind data is not there (ARM64 keeps it there).
+    /// Its length in bytes; `None` if its unwind data is not there (ARM64 keeps it there). On ARM64
+    /// without the constants that may follow the code.
     pub size: Option<u32>,
     /// Its unwind data: an RVA, on ARM64 possibly packed.
     pub unwind: u32,
