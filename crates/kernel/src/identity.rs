@@ -1,5 +1,6 @@
 //! Which kernel it is: by the identity of its image, else by where its globals lie, else by the header alone.
 
+use crate::code;
 use crate::module::Module;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ pub struct Build {
 
 /// Globals whose places are told: those the dump header points to.
 const FINGERPRINT: usize = 4;
+
+/// The name of every 64-bit kernel's PDB.
+const KERNEL_PDB: &str = "ntkrnlmp.pdb";
 
 /// STATUS_BREAKPOINT.
 const STATUS_BREAKPOINT: u32 = 0x8000_0003;
@@ -63,8 +67,10 @@ pub(crate) fn identify(
         Some(Identification::None { best: None, of }) => format!("no match among {of} globals"),
         None => "no known kernels of this architecture to compare with".to_owned(),
     };
-    let places: Vec<String> = pointers.iter().take(FINGERPRINT).map(|(name, rva)| format!("{name} {rva:#x}")).collect();
-    let fingerprint = if places.is_empty() { fingerprint } else { format!("{fingerprint} ({})", places.join(", ")) };
+    let places: Vec<String> =
+        pointers.iter().take(FINGERPRINT).map(|(name, rva)| format!("{name} {rva:#x}")).collect();
+    let fingerprint =
+        if places.is_empty() { fingerprint } else { format!("{fingerprint} ({})", places.join(", ")) };
     let version = match (&by_image, &voted) {
         (Some(version), _) => Fact::known(version.clone(), "TimeDateStamp and SizeOfImage of the kernel"),
         (None, Some(Identification::Exact { build, .. })) => {
@@ -76,7 +82,7 @@ pub(crate) fn identify(
         ),
     };
     let revision = version.value().and_then(|version| version.split('.').nth(3)?.parse().ok());
-    let names = names(voted.as_ref(), &borrowed, dump.header().minor_version, symbols);
+    let names = names(voted.as_ref(), &borrowed, dump.header().minor_version, kernel, symbols);
     let described = names.as_ref().map(|(described, _)| described.clone());
     (Build { version, kernel_base, revision, fingerprint, names: described }, names.map(|(_, table)| table))
 }
@@ -109,26 +115,37 @@ fn pointers(dump: &Dump, base: VirtAddr, size: u64) -> Vec<(&'static str, u64)> 
         .collect()
 }
 
-/// Names, only from symbols that are exactly this kernel's: by the fingerprint's own PDB, else by a vote over the files
-/// given. With no symbols given nothing is read.
+/// Names, only from symbols that are exactly this kernel's: by the PDB the fingerprint names, by the image's own record,
+/// else by a vote over the files given. With no symbols given nothing is read.
 fn names(
     voted: Option<&Identification>,
     pointers: &[(&str, u64)],
     build: u32,
+    kernel: Option<&Module>,
     symbols: &SymbolSource,
 ) -> Option<(String, Arc<SymbolTable>)> {
-    if symbols.candidates().is_empty() {
+    if !symbols.has_paths() {
         return None;
     }
-    let (path, isf) = match voted? {
-        Identification::Exact { build, .. } => symbols.find(build.key).ok().flatten()?,
-        Identification::Alike { .. } | Identification::None { .. } => {
-            let found = symbols.recognize(pointers, build, |_| ControlFlow::Continue(()));
-            let found = found.filter(|found| found.certain)?;
-            (found.path, found.isf)
-        }
+    let by_fingerprint = || {
+        let Some(Identification::Exact { build, .. }) = voted else { return None };
+        let isf = symbols.find(build.key).ok().flatten().map(|(path, isf)| (path, isf.symbols));
+        isf.or_else(|| symbols.find_pdb(KERNEL_PDB, build.key).map(|(path, pdb)| (path, pdb.symbols)))
     };
-    Some((path.display().to_string(), Arc::new(isf.symbols)))
+    let by_image = || {
+        let module = kernel?;
+        let found = code::names_of(symbols, &module.image, module.time_date_stamp, module.size)?;
+        Some((found.path, found.symbols))
+    };
+    let by_vote = || {
+        if !matches!(voted?, Identification::Alike { .. } | Identification::None { .. }) {
+            return None;
+        }
+        let found = symbols.recognize(pointers, build, |_| ControlFlow::Continue(()));
+        found.filter(|found| found.certain).map(|found| (found.path, found.isf.symbols))
+    };
+    let (path, table) = by_fingerprint().or_else(by_image).or_else(by_vote)?;
+    Some((path.display().to_string(), Arc::new(table)))
 }
 
 /// `10.0.22000`, `6.3.9600`: what the build number alone tells.
