@@ -124,9 +124,10 @@ fn table(path: &Path) -> Result<SymbolTable, String> {
         let image = Image::of_file(&bytes).map_err(|error| format!("{place}: {error}"))?;
         return Ok(exports(&image));
     }
-    let (json, broken) = match bytes.starts_with(b"\xfd7zXZ\0") {
-        true => unpack_xz(&bytes, MAX_FILE).map_err(|error| format!("{place}: {error}"))?,
-        false => (bytes, None),
+    let (json, broken) = if bytes.starts_with(b"\xfd7zXZ\0") {
+        unpack_xz(&bytes, MAX_FILE).map_err(|error| format!("{place}: {error}"))?
+    } else {
+        (bytes, None)
     };
     let isf =
         Isf::parse(&json).map_err(|error| format!("{place}: neither a PDB nor an image, and {error}"))?;

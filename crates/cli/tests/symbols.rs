@@ -53,7 +53,7 @@ fn a_pdb_is_listed_for_readers_and_for_programs() {
 
 #[test]
 fn a_dump_is_identified_with_reasons() {
-    let Some(dump) = shared("a_dump_is_identified", "data/dumps/memory-analysis/triage_x64.dmp") else {
+    let Some(dump) = shared("a_dump_is_identified", "data/dumps/triage_x64.dmp") else {
         return;
     };
     let (code, text, _) = symbols(&["identify", dump.to_str().unwrap()]);
