@@ -35,7 +35,8 @@ pub(crate) struct Arguments {
     /// Write the report to a file instead of standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Symbols: an ISF file (.json, .json.xz) or a folder of them; may be given several times.
+    /// Symbols: PDBs, images, ISF files (.json, .json.xz), folders or stores of them, or a symbol path as in
+    /// _NT_SYMBOL_PATH (srv*STORE*...; servers in it are not asked); may be given several times.
     #[arg(long, value_name = "PATH")]
     symbols: Vec<PathBuf>,
     /// Allow the network. Without it no connection is ever tried.
@@ -98,6 +99,6 @@ fn print(arguments: &Arguments, report: &Report) -> io::Result<()> {
 
 /// Messages go to standard error, so that standard output holds nothing but the report.
 #[expect(clippy::print_stderr, reason = "messages belong there")]
-fn say(message: &str) {
+pub(crate) fn say(message: &str) {
     eprintln!("{message}");
 }

@@ -1,7 +1,8 @@
-//! The stopcode command: thin. It reads arguments, calls [`stopcode_case::analyze`], and prints the report.
+//! The stopcode command: thin. It reads arguments, calls the rooms below, and prints what they say.
 
 mod analyze;
 mod progress;
+mod symbols;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Analyze(analyze::Arguments),
+    Symbols(symbols::Arguments),
 }
 
 /// Exit code for wrong usage, as in sysexits.h.
@@ -42,5 +44,6 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Symbols(arguments) => symbols::run(&arguments),
     }
 }

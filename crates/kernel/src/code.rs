@@ -2,9 +2,10 @@
 
 use crate::module::{Module, UnloadedModule};
 use crate::stack::Place;
+use std::cell::OnceCell;
 use std::sync::Arc;
 use stopcode_base::VirtAddr;
-use stopcode_symbols::{Found, Reach, SymbolTable};
+use stopcode_symbols::{Found, ImageNames, Reach, SymbolSource, SymbolTable, WantedImage, demangle};
 use stopcode_unwind::{Code, CodeAt};
 
 /// The first page of an image holds its headers, not code.
@@ -15,6 +16,9 @@ struct Range {
     end: VirtAddr,
     image: String,
     display: String,
+    time_date_stamp: Option<u32>,
+    /// Loaded when first asked for: a symbol file takes longer to read than the rest of a dump.
+    names: OnceCell<Option<Arc<SymbolTable>>>,
 }
 
 /// Answers "what is at this address" for stacks and for readers.
@@ -23,7 +27,7 @@ pub(crate) struct CodeMap {
     loaded: Vec<Range>,
     unloaded: Vec<Range>,
     kernel: VirtAddr,
-    names: Option<Arc<SymbolTable>>,
+    symbols: SymbolSource,
 }
 
 impl CodeMap {
@@ -31,7 +35,8 @@ impl CodeMap {
         modules: &[Module],
         unloaded: &[UnloadedModule],
         kernel: VirtAddr,
-        names: Option<Arc<SymbolTable>>,
+        names: Option<&Arc<SymbolTable>>,
+        symbols: &SymbolSource,
     ) -> Self {
         let mut loaded: Vec<Range> = modules
             .iter()
@@ -40,6 +45,8 @@ impl CodeMap {
                 end: m.end(),
                 image: m.image.clone(),
                 display: m.display.clone(),
+                time_date_stamp: m.time_date_stamp,
+                names: if m.base == kernel { OnceCell::from(names.cloned()) } else { OnceCell::new() },
             })
             .collect();
         loaded.sort_by_key(|range| range.start);
@@ -47,10 +54,13 @@ impl CodeMap {
             .iter()
             .map(|u| {
                 let image = u.name.to_ascii_lowercase();
-                Range { start: u.start, end: u.end, display: u.name.clone(), image }
+                let display = u.name.clone();
+                // An unloaded driver leaves no time stamp, so that nothing is provably its symbols.
+                let names = OnceCell::from(None);
+                Range { start: u.start, end: u.end, display, image, time_date_stamp: None, names }
             })
             .collect();
-        Self { loaded, unloaded, kernel, names }
+        Self { loaded, unloaded, kernel, symbols: symbols.clone() }
     }
 
     fn loaded(&self, address: VirtAddr) -> Option<&Range> {
@@ -84,21 +94,50 @@ impl CodeMap {
         })
     }
 
-    fn lookup(&self, rva: u64) -> Option<Found<'_>> {
-        self.names.as_ref()?.lookup(u32::try_from(rva).ok()?)
+    /// The image's own names; the kernel's were looked for before.
+    fn names<'a>(&self, range: &'a Range) -> Option<&'a SymbolTable> {
+        let find = || {
+            let size = range.end.offset_from(range.start)?;
+            let found = names_of(&self.symbols, &range.image, range.time_date_stamp, size)?;
+            Some(Arc::new(found.symbols))
+        };
+        range.names.get_or_init(find).as_deref()
+    }
+
+    fn lookup<'a>(&self, range: &'a Range, rva: u64) -> Option<Found<'a>> {
+        self.names(range)?.lookup(u32::try_from(rva).ok()?)
     }
 
     fn found(&self, range: &Range, offset: u64) -> Option<Named> {
-        if range.start != self.kernel {
-            return None;
-        }
-        let found = self.lookup(offset)?;
+        let found = self.lookup(range, offset)?;
         found.reach.names_the_place().then(|| Named {
-            name: found.name.to_owned(),
+            name: if found.cold {
+                format!("{} (cold)", demangle(found.name))
+            } else {
+                demangle(found.name).into_owned()
+            },
             offset: found.offset.into(),
             uncertain: found.kind.is_data() == Some(true) && found.offset > 0,
         })
     }
+}
+
+/// The names of an image, by its name and what its header says.
+pub(crate) fn names_of(
+    symbols: &SymbolSource,
+    image: &str,
+    time_date_stamp: Option<u32>,
+    size: u64,
+) -> Option<ImageNames> {
+    // A symbol server keeps the kernel under the name it was built with.
+    let kernel = [image, "ntkrnlmp.exe"];
+    let names = if image == "ntoskrnl.exe" { &kernel[..] } else { &kernel[..1] };
+    symbols.names_of(&WantedImage {
+        names,
+        time_date_stamp: time_date_stamp?,
+        size_of_image: u32::try_from(size).ok()?,
+        codeview: None,
+    })
 }
 
 struct Named {
@@ -114,19 +153,18 @@ impl Code for CodeMap {
         if rva < HEADERS {
             return CodeAt::Data;
         }
-        if range.start != self.kernel {
-            return CodeAt::Module;
-        }
-        let Some(found) = self.lookup(rva) else { return CodeAt::Module };
+        let Some(found) = self.lookup(range, rva) else { return CodeAt::Module };
         match found.reach {
             Reach::Start => CodeAt::Start,
             // Cold parts of functions lie behind string literals: code, with no name to go by.
-            Reach::BehindLiteral => CodeAt::Module,
+            // Behind a function's end lies another without a name.
+            Reach::BehindLiteral | Reach::PastEnd => CodeAt::Module,
             Reach::Far => CodeAt::FarFromSymbol,
             Reach::Within if found.kind.is_data() == Some(true) => CodeAt::Data,
-            Reach::Within => {
-                CodeAt::Function { offset: found.offset.into(), size: found.room.map(u64::from) }
-            }
+            Reach::Within => CodeAt::Function {
+                offset: found.offset.into(),
+                size: found.size.or(found.room).map(u64::from),
+            },
         }
     }
 
@@ -135,7 +173,7 @@ impl Code for CodeMap {
         if range.start != self.kernel {
             return Some(false);
         }
-        let found = self.lookup(address.0 - range.start.0)?;
+        let found = self.lookup(range, address.0 - range.start.0)?;
         let name = found.name.strip_suffix("Shadow").unwrap_or(found.name);
         let entry =
             ["Fault", "Abort", "Trap", "Interrupt", "Failure", "Assertion", "TrapOrFault", "Exception"];

@@ -33,7 +33,7 @@ impl Core {
             .map(|u| UnloadedModule { name: u.name.clone(), start: u.start, end: u.end })
             .collect();
         let (build, names) = identity::identify(&dump, arch, modules.first(), symbols);
-        let code = CodeMap::new(&modules, &unloaded, build.kernel_base, names);
+        let code = CodeMap::new(&modules, &unloaded, build.kernel_base, names.as_ref(), symbols);
         Self { dump, arch, build, modules, unloaded, code, layout: OnceCell::new() }
     }
 

@@ -1,5 +1,6 @@
 //! Which kernel it is: by the identity of its image, else by where its globals lie, else by the header alone.
 
+use crate::code;
 use crate::module::Module;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ pub struct Build {
 
 /// Globals whose places are told: those the dump header points to.
 const FINGERPRINT: usize = 4;
+
+/// The name of every 64-bit kernel's PDB.
+const KERNEL_PDB: &str = "ntkrnlmp.pdb";
 
 /// STATUS_BREAKPOINT.
 const STATUS_BREAKPOINT: u32 = 0x8000_0003;
@@ -80,7 +84,7 @@ pub(crate) fn identify(
         ),
     };
     let revision = version.value().and_then(|version| version.split('.').nth(3)?.parse().ok());
-    let names = names(voted.as_ref(), &borrowed, build, symbols);
+    let names = names(voted.as_ref(), &borrowed, build, kernel, symbols);
     let described = names.as_ref().map(|(described, _)| described.clone());
     (Build { version, kernel_base, revision, fingerprint, names: described }, names.map(|(_, table)| table))
 }
@@ -113,24 +117,35 @@ fn pointers(dump: &Dump, base: VirtAddr, size: u64) -> Vec<(&'static str, u64)> 
         .collect()
 }
 
-/// Names, only from symbols that are exactly this kernel's: by the fingerprint's own PDB, else by a vote over the files
-/// given. With no symbols given nothing is read.
+/// Names, only from symbols that are exactly this kernel's: by the PDB the fingerprint names, by the image's own record,
+/// else by a vote over the files given. With no symbols given nothing is read.
 fn names(
     voted: Option<&Identification>,
     pointers: &[(&str, u64)],
     build: u32,
+    kernel: Option<&Module>,
     symbols: &SymbolSource,
 ) -> Option<(String, Arc<SymbolTable>)> {
-    if symbols.candidates().is_empty() {
+    if !symbols.has_paths() {
         return None;
     }
-    let (path, isf) = match voted? {
-        Identification::Exact { build, .. } => symbols.find(build.key).ok().flatten()?,
-        Identification::Alike { .. } | Identification::None { .. } => {
-            let found = symbols.recognize(pointers, build, |_| ControlFlow::Continue(()));
-            let found = found.filter(|found| found.certain)?;
-            (found.path, found.isf)
-        }
+    let by_fingerprint = || {
+        let Some(Identification::Exact { build, .. }) = voted else { return None };
+        let isf = symbols.find(build.key).ok().flatten().map(|(path, isf)| (path, isf.symbols));
+        isf.or_else(|| symbols.find_pdb(KERNEL_PDB, build.key).map(|(path, pdb)| (path, pdb.symbols)))
     };
-    Some((path.display().to_string(), Arc::new(isf.symbols)))
+    let by_image = || {
+        let module = kernel?;
+        let found = code::names_of(symbols, &module.image, module.time_date_stamp, module.size)?;
+        Some((found.path, found.symbols))
+    };
+    let by_vote = || {
+        if !matches!(voted?, Identification::Alike { .. } | Identification::None { .. }) {
+            return None;
+        }
+        let found = symbols.recognize(pointers, build, |_| ControlFlow::Continue(()));
+        found.filter(|found| found.certain).map(|found| (found.path, found.isf.symbols))
+    };
+    let (path, table) = by_fingerprint().or_else(by_image).or_else(by_vote)?;
+    Some((path.display().to_string(), Arc::new(table)))
 }

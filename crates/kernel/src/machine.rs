@@ -25,7 +25,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine in `dump`; kernel names come from `symbols` if they hold this very build.
+    /// The machine in `dump`; names come from `symbols` for those images they provably belong to.
     pub fn new(dump: Dump, symbols: &SymbolSource) -> Self {
         Self {
             core: Core::new(dump, symbols),

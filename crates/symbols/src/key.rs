@@ -28,6 +28,11 @@ impl PdbKey {
         Some(Self { guid, age: u32::from_str_radix(digits, radix).ok()? })
     }
 
+    /// The name of the folder a symbol store keeps the PDB in: GUID and age in hexadecimal, nothing between.
+    pub fn store_key(self) -> String {
+        format!("{:032X}{:x}", self.guid, self.age)
+    }
+
     /// The key in an ISF file's name, `<GUID>-<age>.json` or `.json.xz`.
     pub fn of_file_name(name: &str) -> Option<Self> {
         let stem = name.strip_suffix(".xz").unwrap_or(name).strip_suffix(".json")?;

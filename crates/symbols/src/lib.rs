@@ -2,25 +2,37 @@
 //!
 //! *Promises*: a name comes with how sure it is, and never silently from a far neighbour; an offset comes with the
 //! kernel it was taken from, and is withheld where the dump contradicts it; a kernel is recognised or it is not,
-//! there is no guess. Nothing panics or grows without bound on any input. Only [`SymbolSource`] touches files.
+//! there is no guess. Nothing panics or grows without bound on any input. Only [`SymbolSource`] and
+//! [`Store`] touch files, and nothing here touches a network: [`SymbolPath::servers`] says whom a host may ask.
 //! *Must never know*: dumps, unwinding, what an analysis concludes.
 //!
-//! Where PDBs and symbol servers go: a PDB becomes one more way to fill a [`SymbolTable`] (beside [`Isf`]), and a
-//! store or server one more place [`SymbolSource::find`] looks in.
+//! Names come from PDBs ([`Pdb`]), Volatility's tables ([`Isf`]) and images ([`exports`]), all as a [`SymbolTable`].
 
+mod demangle;
+mod exports;
 mod fingerprint;
 mod isf;
 mod kdbg;
 mod key;
 mod layout;
+mod names;
 mod pack;
+mod pdb;
 mod source;
+mod store;
 mod table;
+#[cfg(test)]
+mod testing;
 
+pub use demangle::{declaration, demangle, windbg_literal};
+pub use exports::exports;
 pub use fingerprint::{Best, Identification, KernelBuild, Pointer, identify, kernel_builds};
 pub use isf::{Isf, IsfError, unpack_xz};
 pub use kdbg::{KdbgOffset, OFFSETS as KDBG_OFFSETS, symbol_names};
 pub use key::PdbKey;
 pub use layout::{Field, KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
+pub use names::{ImageNames, Wanted as WantedImage};
+pub use pdb::{Pdb, PdbError};
 pub use source::{Candidate, Progress, Recognized, SourceError, SymbolSource};
-pub use table::{Found, How, Reach, SymbolKind, SymbolTable, TableBuilder};
+pub use store::{Place, Store, StoreFile, SymbolPath, unpack_cab};
+pub use table::{Found, How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use stopcode_base::{Problem, Severity};
 
 use crate::fingerprint::{self, Pointer, Votes};
 use crate::isf::{Isf, IsfError, unpack_xz};
+use crate::names::Given;
+use crate::store::SymbolPath;
 use crate::{PdbKey, kernel_builds};
 
 /// A file that may hold the symbols of one image.
@@ -78,11 +80,15 @@ pub struct Recognized {
     pub certain: bool,
 }
 
-/// The symbol files under some paths, listed when first needed and loaded one by one.
-#[derive(Debug)]
+/// The symbol files under some paths, listed when first needed and loaded one by one. Clones share what was listed.
+#[derive(Clone, Debug)]
 pub struct SymbolSource {
+    /// Files and folders.
     paths: Vec<PathBuf>,
-    listing: OnceLock<(Vec<Candidate>, Vec<Problem>)>,
+    /// Folders and symbol paths, in the order given.
+    searched: Vec<SymbolPath>,
+    listing: Arc<OnceLock<(Vec<Candidate>, Vec<Problem>)>>,
+    given: Arc<OnceLock<Vec<(PathBuf, Given)>>>,
 }
 
 impl SymbolSource {
@@ -95,9 +101,40 @@ impl SymbolSource {
     /// [`Self::recognize`] loads at most this many files.
     pub const MAX_LOADED: usize = 64;
 
-    /// A source over files and folders. Nothing is read yet.
+    /// A source over files, folders, and symbol paths in WinDbg's grammar ([`SymbolPath`]). Nothing is read yet, and no
+    /// server is asked.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self { paths: paths.into_iter().collect(), listing: OnceLock::new() }
+        let mut source =
+            Self { paths: Vec::new(), searched: Vec::new(), listing: Arc::default(), given: Arc::default() };
+        for path in paths {
+            if let Some(text) = path.to_str().filter(|text| SymbolPath::is_path(text) && !path.exists()) {
+                let variable = |name: &str| std::env::var(name).ok();
+                source.searched.push(SymbolPath::parse(text, &default_store(), variable));
+                continue;
+            }
+            if path.is_dir() {
+                source.searched.push(SymbolPath::folder(path.clone()));
+            }
+            source.paths.push(path);
+        }
+        source
+    }
+
+    /// True if there is anything to look at.
+    pub fn has_paths(&self) -> bool {
+        !self.paths.is_empty() || !self.searched.is_empty()
+    }
+
+    pub(crate) fn symbol_paths(&self) -> &[SymbolPath] {
+        &self.searched
+    }
+
+    /// PDBs and images named outright.
+    pub(crate) fn given(&self) -> &[(PathBuf, Given)] {
+        self.given.get_or_init(|| {
+            let given = |path: &PathBuf| Some((path.clone(), Given::of_file(path)?));
+            self.paths.iter().filter(|path| is_binary_name(path)).filter_map(given).collect()
+        })
     }
 
     /// The ISF files there are (`.json`, `.json.xz`), by path; a file named outright is one whatever its name.
@@ -190,7 +227,7 @@ impl SymbolSource {
             for path in &self.paths {
                 if path.is_dir() {
                     walk.folder(path, 0);
-                } else {
+                } else if !is_binary_name(path) {
                     walk.file(path.clone());
                 }
             }
@@ -282,6 +319,24 @@ impl Walk {
     }
 }
 
+/// Named as PDBs and images are.
+fn is_binary_name(path: &Path) -> bool {
+    ["pdb", "sys", "exe", "dll"]
+        .iter()
+        .any(|kind| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(kind)))
+}
+
+/// What an empty place in a symbol path stands for: this program's cache, where the system keeps caches.
+fn default_store() -> PathBuf {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    folder("LOCALAPPDATA")
+        .or_else(|| folder("XDG_CACHE_HOME"))
+        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("stopcode")
+        .join("symbols")
+}
+
 fn is_isf_name(path: &Path) -> bool {
     let ends_in = |path: &Path, what| path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(what));
     ends_in(path, "json") || (ends_in(path, "xz") && ends_in(&path.with_extension(""), "json"))
@@ -290,34 +345,11 @@ fn is_isf_name(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Folder;
 
     const KEY: &str = "00000000000000000000000000000ABC-1";
     const JSON: &str = r#"{"metadata": {"windows": {"pdb": {"GUID": "00000000000000000000000000000abc", "age": 1}}},
         "symbols": {"A": {"address": 1}}}"#;
-
-    /// A folder of its own for one test, removed when done.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("stopcode-symbols-{}-{name}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-
-        fn write(&self, name: &str, text: &str) -> PathBuf {
-            let path = self.0.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            path
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     #[test]
     fn a_folder_is_searched_by_name() {

@@ -12,6 +12,10 @@ pub enum How {
     Export,
     /// The public symbols of a PDB.
     Public,
+    /// A PDB's own record of a function, with its length; private PDBs only.
+    Procedure,
+    /// A PDB's own record of a variable; private PDBs only.
+    Variable,
 }
 
 /// What a symbol names, as far as its name tells: neither ISF nor public symbols say whether it is code.
@@ -63,9 +67,13 @@ impl SymbolKind {
 pub enum Reach {
     /// The address is the symbol's own.
     Start,
-    /// Between this symbol and the next, not far in. No length is known: an unnamed thing may lie between.
+    /// Between this symbol and the next, not far in. Inside the symbol if [`Found::size`] is
+    /// known; otherwise an unnamed thing may lie between.
     Within,
-    /// More than [`SymbolTable::FAR`] bytes behind the symbol: it is only the nearest name.
+    /// Behind the symbol's last byte, which is known: padding, or something without a name.
+    PastEnd,
+    /// More than [`SymbolTable::FAR`] bytes behind the symbol, or behind an export of unknown size: it is only the
+    /// nearest name.
     Far,
     /// The nearest name is a string literal. For an address in code this is the cold part of some other function,
     /// which only `.pdata` can name.
@@ -88,12 +96,17 @@ pub struct Found<'a> {
     pub rva: u32,
     /// Bytes from the symbol to the address.
     pub offset: u32,
+    /// Bytes it takes, where its source tells; for a label inside a function the bytes to the function's end.
+    pub size: Option<u32>,
     /// Bytes from the symbol to the next one; `None` behind the last.
     pub room: Option<u32>,
     /// How many names share this address. More than one: identical functions were folded into one, and the name may
     /// be that of another caller's function.
     pub names: usize,
-    /// What the name tells of the kind.
+    /// True if the symbol is a part of the function `name` that lies apart from it: code its author or the profile
+    /// expects to run seldom.
+    pub cold: bool,
+    /// What the source or else the name tells of the kind.
     pub kind: SymbolKind,
     /// Where the name comes from.
     pub how: How,
@@ -101,12 +114,34 @@ pub struct Found<'a> {
     pub reach: Reach,
 }
 
-/// Bytes from `start` on in the table's text.
+/// A symbol to add to a table.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSymbol<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its address relative to the image.
+    pub rva: u64,
+    /// Bytes it takes; 0 if that is not known.
+    pub size: u32,
+    /// What it names; `None` leaves that to the name.
+    pub kind: Option<SymbolKind>,
+    /// Where it comes from.
+    pub how: How,
+    /// True for a part of the function of this name that lies apart from it.
+    pub cold: bool,
+}
+
+/// The name is `len` bytes from `start` on in the table's text.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     rva: u32,
+    /// 0: not known.
+    size: u32,
     start: u32,
     len: u16,
+    kind: Option<SymbolKind>,
+    how: How,
+    cold: bool,
 }
 
 /// Symbols of one image, by address and by name.
@@ -149,17 +184,50 @@ impl SymbolTable {
         let end = self.by_rva.partition_point(|entry| entry.rva <= rva);
         let start_rva = self.by_rva.get(end.checked_sub(1)?)?.rva;
         let start = self.by_rva.partition_point(|entry| entry.rva < start_rva);
-        let name = self.name(self.by_rva.get(start)?);
+        let entry = self.by_rva.get(start)?;
+        let name = self.name(entry);
         let offset = rva - start_rva;
-        let kind = SymbolKind::of(name);
+        let kind = entry.kind.unwrap_or_else(|| SymbolKind::of(name));
         let reach = match (offset, kind) {
             (0, _) => Reach::Start,
+            _ if entry.size > 0 && offset < entry.size => Reach::Within,
+            _ if entry.size > 0 => Reach::PastEnd,
             (_, SymbolKind::StringLiteral) => Reach::BehindLiteral,
+            // Between two exports lie many functions that are none.
+            _ if entry.how == How::Export => Reach::Far,
             (Self::FAR.., _) => Reach::Far,
             _ => Reach::Within,
         };
         let room = self.by_rva.get(end).map(|next| next.rva - start_rva);
-        Some(Found { name, rva: start_rva, offset, room, names: end - start, kind, how: self.how, reach })
+        let size = (entry.size > 0).then_some(entry.size);
+        let (names, how, cold) = (end - start, entry.how, entry.cold);
+        Some(Found { name, rva: start_rva, offset, size, room, names, cold, kind, how, reach })
+    }
+
+    /// Every symbol by address, the best name of an address first, each as found at its start.
+    pub fn iter(&self) -> impl Iterator<Item = Found<'_>> {
+        self.by_rva.chunk_by(|a, b| a.rva == b.rva).flat_map(move |same| {
+            let room = || {
+                let rva = same.first()?.rva;
+                Some(self.by_rva.get(self.by_rva.partition_point(|entry| entry.rva <= rva))?.rva - rva)
+            };
+            let room = room();
+            same.iter().map(move |entry| {
+                let name = self.name(entry);
+                Found {
+                    name,
+                    rva: entry.rva,
+                    offset: 0,
+                    size: (entry.size > 0).then_some(entry.size),
+                    room,
+                    names: same.len(),
+                    cold: entry.cold,
+                    kind: entry.kind.unwrap_or_else(|| SymbolKind::of(name)),
+                    how: entry.how,
+                    reach: Reach::Start,
+                }
+            })
+        })
     }
 
     /// Every name at exactly this address, best first.
@@ -183,6 +251,11 @@ impl SymbolTable {
         rest.iter()
             .filter_map(|&index| self.indexed(index))
             .take_while(move |(name, _)| name.starts_with(prefix))
+    }
+
+    /// A builder that holds this table's symbols, for more.
+    pub(crate) fn reopen(&self) -> TableBuilder {
+        TableBuilder { table: self.clone() }
     }
 
     fn indexed(&self, index: u32) -> Option<(&str, u32)> {
@@ -211,14 +284,28 @@ impl TableBuilder {
 
     /// Adds a symbol; one that cannot be kept is counted.
     pub fn add(&mut self, name: &str, rva: u64) {
+        let how = self.table.how;
+        self.add_symbol(NewSymbol { name, rva, size: 0, kind: None, how, cold: false });
+    }
+
+    /// Adds a symbol of which more is known; one that cannot be kept is counted.
+    pub fn add_symbol(&mut self, symbol: NewSymbol<'_>) {
+        let NewSymbol { name, rva, size, kind, how, cold } = symbol;
         let table = &mut self.table;
         let fits = table.by_rva.len() < SymbolTable::MAX_SYMBOLS && name.len() <= SymbolTable::MAX_NAME;
         match (u32::try_from(rva), u32::try_from(table.text.len()), u16::try_from(name.len())) {
             (Ok(rva), Ok(start), Ok(len)) if fits && len > 0 => {
                 table.text.push_str(name);
-                table.by_rva.push(Entry { rva, start, len });
+                table.by_rva.push(Entry { rva, size, start, len, kind, how, cold });
             }
             _ => self.skip(),
+        }
+    }
+
+    /// Gives symbols that begin where something of a known size does that size, unless they have one.
+    pub(crate) fn set_sizes(&mut self, sizes: &BTreeMap<u32, u32>) {
+        for entry in self.table.by_rva.iter_mut().filter(|entry| entry.size == 0) {
+            entry.size = sizes.get(&entry.rva).copied().unwrap_or_default();
         }
     }
 
@@ -242,7 +329,12 @@ impl TableBuilder {
         let table = &mut self.table;
         let mut entries = std::mem::take(&mut table.by_rva);
         entries.sort_unstable_by_key(|entry| (entry.rva, entry.start));
+        settle_sizes(&mut entries);
         prefer(&mut entries, |entry| table.name(entry));
+        // A PDB lists most functions twice: as public and as procedure.
+        entries.dedup_by(|next, kept| {
+            (next.rva, next.cold) == (kept.rva, kept.cold) && table.name(next) == table.name(kept)
+        });
         table.by_rva = entries;
         let mut by_name: Vec<u32> = (0..table.by_rva.len() as u32).collect();
         // Sources list their names in order, so that the place in the text is nearly the order wanted.
@@ -253,8 +345,23 @@ impl TableBuilder {
     }
 }
 
+/// Names of one address share the size one of them has, and a label inside a function ends with it.
+fn settle_sizes(entries: &mut [Entry]) {
+    let mut end = 0;
+    for same in entries.chunk_by_mut(|a, b| a.rva == b.rva) {
+        let Some(rva) = same.first().map(|entry| entry.rva) else { continue };
+        match same.iter().map(|entry| entry.size).max() {
+            Some(size) if size > 0 => {
+                end = rva.saturating_add(size);
+                same.iter_mut().filter(|entry| entry.size == 0).for_each(|entry| entry.size = size);
+            }
+            _ => same.iter_mut().for_each(|entry| entry.size = end.saturating_sub(rva)),
+        }
+    }
+}
+
 /// Puts the name to show first among those of one address: a name of a thing before the stand-ins of the linker and
-/// the compiler, plain before decorated, short before long.
+/// the compiler, plain before decorated, with a record of its own before public, whole before part, short before long.
 fn prefer<'a>(entries: &mut [Entry], name: impl Fn(&Entry) -> &'a str) {
     let rank = |name: &str| {
         let stand_in = name.starts_with("$$")
@@ -272,7 +379,14 @@ fn prefer<'a>(entries: &mut [Entry], name: impl Fn(&Entry) -> &'a str) {
         if same.len() > 1 {
             same.sort_by_cached_key(|entry| {
                 let name = name(entry);
-                (rank(name), name.len(), name.to_owned())
+                (
+                    rank(name),
+                    entry.cold,
+                    entry.how == How::Public,
+                    name.len(),
+                    name.to_owned(),
+                    entry.how == How::Variable,
+                )
             });
         }
     }

@@ -1,0 +1,219 @@
+//! `stopcode symbols`: what is in a symbol file, and which kernel a dump is of.
+
+use clap::{Args, Subcommand, ValueEnum};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use stopcode_dump::Dump;
+use stopcode_image::Image;
+use stopcode_kernel::Machine;
+use stopcode_symbols::{
+    Found, How, Isf, Pdb, Reach, SymbolKind, SymbolSource, SymbolTable, demangle, exports, unpack_xz,
+};
+
+/// Look into symbol files: PDBs, Volatility's tables (.json, .json.xz), and images (their exports).
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List all names of a symbol file by address.
+    #[command(after_help = "\
+Examples:
+  stopcode symbols list driver.pdb
+  stopcode symbols list ntkrnlmp.json.xz --format json | jq '.[] | select(.size > 4096)'
+
+JSON is an array of {rva, name, size, kind}: rva a number, size null where the file does not tell it,
+kind one of function, part, data, string, unknown.")]
+    List {
+        /// A PDB, a table or an image.
+        file: PathBuf,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t = Shape::Text)]
+        format: Shape,
+    },
+    /// Name addresses, relative to the image.
+    #[command(after_help = "\
+Example:
+  stopcode symbols lookup driver.pdb 0x1a2c 0x3f00
+
+Each line says what was found: the symbol's own start, a place in it, or only the nearest name before.")]
+    Lookup {
+        /// A PDB, a table or an image.
+        file: PathBuf,
+        /// Addresses relative to the image, in hexadecimal, with or without 0x.
+        #[arg(required = true, value_parser = hexadecimal)]
+        rva: Vec<u32>,
+    },
+    /// Say which kernel a dump is of, and by what.
+    Identify {
+        /// A dump.
+        dump: PathBuf,
+        /// Symbols: files, folders, or a symbol path (srv*STORE*…); may be given several times.
+        #[arg(long, value_name = "PATH")]
+        symbols: Vec<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Shape {
+    /// A line each.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Exit code where nothing could be read.
+const NOTHING: u8 = 2;
+/// A table may unpack to this many bytes.
+const MAX_FILE: u64 = 1 << 30;
+
+fn hexadecimal(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err("not a hexadecimal number".to_owned());
+    }
+    u32::from_str_radix(digits, 16).map_err(|error| error.to_string())
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = match &arguments.command {
+        Command::List { file, format } => table(file).map(|table| list(&table, *format, &mut out)),
+        Command::Lookup { file, rva } => table(file).map(|table| lookup(&table, rva, &mut out)),
+        Command::Identify { dump, symbols } => {
+            let machine =
+                Dump::open(dump).map(|dump| Machine::new(dump, &SymbolSource::new(symbols.iter().cloned())));
+            machine.map(|machine| identify(&machine, &mut out)).map_err(|error| error.to_string())
+        }
+    };
+    let failed = match done {
+        Ok(written) => match written.and_then(|()| out.flush()) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Err(error) => error.to_string(),
+        },
+        Err(error) => error,
+    };
+    crate::analyze::say(&format!("error: {}", visible(&failed)));
+    ExitCode::from(NOTHING)
+}
+
+/// The names in a file, whichever of the three kinds it is.
+fn table(path: &Path) -> Result<SymbolTable, String> {
+    let place = path.display();
+    let metadata = std::fs::metadata(path).map_err(|error| format!("{place}: {error}"))?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        return Err(format!("{place}: not a regular file of at most {} MiB", MAX_FILE >> 20));
+    }
+    let bytes = std::fs::read(path).map_err(|error| format!("{place}: {error}"))?;
+    let told = |damage: Option<String>| {
+        if let Some(damage) = damage {
+            crate::analyze::say(&format!("note: {place}: damaged: {}", visible(&damage)));
+        }
+    };
+    if bytes.starts_with(b"Microsoft C/C++ MSF") {
+        let pdb = Pdb::parse(&bytes).map_err(|error| format!("{place}: {error}"))?;
+        told(pdb.damage);
+        return Ok(pdb.symbols);
+    }
+    if bytes.starts_with(b"MZ") {
+        let image = Image::of_file(&bytes).map_err(|error| format!("{place}: {error}"))?;
+        return Ok(exports(&image));
+    }
+    let (json, broken) = if bytes.starts_with(b"\xfd7zXZ\0") {
+        unpack_xz(&bytes, MAX_FILE).map_err(|error| format!("{place}: {error}"))?
+    } else {
+        (bytes, None)
+    };
+    let isf =
+        Isf::parse(&json).map_err(|error| format!("{place}: neither a PDB nor an image, and {error}"))?;
+    told(isf.damage.or_else(|| broken.map(|error| error.to_string())));
+    Ok(isf.symbols)
+}
+
+fn list(table: &SymbolTable, format: Shape, out: &mut impl Write) -> io::Result<()> {
+    if let Shape::Text = format {
+        for found in table.iter() {
+            let size = found.size.map_or_else(String::new, |size| format!("{size:x}"));
+            writeln!(out, "{:08x} {size:>8} {:<8} {}", found.rva, kind(&found), name(&found))?;
+        }
+        return Ok(());
+    }
+    // Written one by one: a kernel has forty thousand.
+    let mut before = "[\n";
+    for found in table.iter() {
+        let entry = serde_json::json!({
+            "rva": found.rva, "name": found.name, "size": found.size, "kind": kind(&found),
+        });
+        write!(out, "{before}{entry}")?;
+        before = ",\n";
+    }
+    writeln!(out, "{}]", if table.is_empty() { "[" } else { "\n" })
+}
+
+fn lookup(table: &SymbolTable, addresses: &[u32], out: &mut impl Write) -> io::Result<()> {
+    for rva in addresses {
+        let Some(found) = table.lookup(*rva) else {
+            writeln!(out, "{rva:08x}  before the first name")?;
+            continue;
+        };
+        let offset = if found.offset == 0 { String::new() } else { format!("+{:#x}", found.offset) };
+        let reach = match (found.reach, found.size) {
+            (Reach::Start, _) => "its start",
+            (Reach::Within, Some(_)) => "inside it",
+            (Reach::Within, None) => "nearest name before; its size is not known",
+            (Reach::PastEnd, _) => "behind its end: only the nearest name before",
+            (Reach::Far, _) => "far behind it: only the nearest name before",
+            (Reach::BehindLiteral, _) => "behind a string literal: in code, a part of some other function",
+        };
+        let how = match found.how {
+            How::Isf => "ISF",
+            How::Export => "export",
+            How::Public => "public symbol",
+            How::Procedure => "function record",
+            How::Variable => "variable record",
+            _ => "symbol",
+        };
+        writeln!(out, "{rva:08x}  {}{offset}  [{reach}; {how}]", name(&found))?;
+    }
+    Ok(())
+}
+
+fn identify(machine: &Machine, out: &mut impl Write) -> io::Result<()> {
+    let build = machine.build();
+    match build.version.known_with_source() {
+        Some((version, source)) => {
+            writeln!(out, "kernel       {}", visible(version))?;
+            writeln!(out, "by           {}", visible(source.as_str()))?;
+        }
+        None => writeln!(out, "kernel       not known: {}", build.version.reason().unwrap_or_default())?,
+    }
+    writeln!(out, "base         {:#}", build.kernel_base)?;
+    writeln!(out, "fingerprint  {}", visible(&build.fingerprint))?;
+    let names = build.names.as_deref().unwrap_or("none: no symbols given that are exactly this kernel's");
+    writeln!(out, "names        {}", visible(names))
+}
+
+fn kind(found: &Found<'_>) -> &'static str {
+    match found.kind {
+        _ if found.cold => "part",
+        SymbolKind::Code => "function",
+        SymbolKind::Data => "data",
+        SymbolKind::StringLiteral => "string",
+        SymbolKind::Unknown => "unknown",
+    }
+}
+
+fn name(found: &Found<'_>) -> String {
+    let name = visible(&demangle(found.name));
+    if found.cold { format!("{name} (cold)") } else { name }
+}
+
+/// Names are data: nothing in them reaches the terminal as a command.
+fn visible(text: &str) -> String {
+    stopcode_base::visible(text)
+}

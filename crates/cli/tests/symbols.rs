@@ -1,0 +1,74 @@
+//! `stopcode symbols` on real pairs of images and PDBs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "helpers of tests fail as tests do, and skipped tests are told"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn shared(test: &str, path: &str) -> Option<PathBuf> {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")).join(path);
+    if !path.exists() {
+        eprintln!("SKIPPED: {test}: ../shared is not beside the checkout");
+        return None;
+    }
+    Some(path)
+}
+
+/// Exit code, standard output, standard error.
+fn symbols(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_stopcode")).arg("symbols").args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_pdb_is_listed_for_readers_and_for_programs() {
+    let Some(pdb) = shared("a_pdb_is_listed", "data/pe/systeminformer/amd64/ksi.pdb") else { return };
+    let pdb = pdb.to_str().unwrap();
+    let (code, text, errors) = symbols(&["list", pdb]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    let (code, json, _) = symbols(&["list", pdb, "--format", "json"]);
+    let json: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, json.len()), (Some(0), text.lines().count()));
+    let function = json.iter().find(|entry| entry["name"] == "KsiRemoveQueueApc").unwrap();
+    assert_eq!(function["kind"], "function");
+    assert!(function["size"].as_u64().unwrap() > 0);
+
+    let start = function["rva"].as_u64().unwrap();
+    let end = start + function["size"].as_u64().unwrap();
+    let addresses = [start, start + 4, end].map(|rva| format!("{rva:#x}"));
+    let (code, text, _) = symbols(&["lookup", pdb, &addresses[0], &addresses[1], &addresses[2]]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((code, lines.len()), (Some(0), 3));
+    assert!(lines[0].ends_with("KsiRemoveQueueApc  [its start; function record]"), "{text}");
+    assert!(lines[1].contains("KsiRemoveQueueApc+0x4  [inside it"), "{text}");
+    assert!(!lines[2].contains("inside it"), "{text}");
+}
+
+#[test]
+fn a_dump_is_identified_with_reasons() {
+    let Some(dump) = shared("a_dump_is_identified", "data/dumps/triage_x64.dmp") else {
+        return;
+    };
+    let (code, text, _) = symbols(&["identify", dump.to_str().unwrap()]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("10.0.19041.804") && text.contains("globals lie as in"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_read_is_said() {
+    let (code, out, errors) = symbols(&["list", "/nonexistent/x.pdb"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(errors.contains("x.pdb"), "{errors}");
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let (code, _, errors) = symbols(&["lookup", manifest, "1000"]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("neither a PDB nor an image"), "{errors}");
+    assert_eq!(symbols(&["lookup", manifest, "+10"]).0, Some(64));
+}

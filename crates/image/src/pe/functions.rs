@@ -1,0 +1,86 @@
+//! The function table (`.pdata`): where code begins and ends, without any symbols.
+
+use super::{Image, MACHINE_ARM64, MACHINE_X64, u32_at};
+
+const DIRECTORY_EXCEPTION: usize = 3;
+/// ntoskrnl has 40 thousand.
+const MAX_FUNCTIONS: usize = 1 << 20;
+/// A part of a function leads to the one it is a part of; real chains have one or two links.
+const MAX_CHAIN: usize = 32;
+/// `UNW_FLAG_CHAININFO`.
+const CHAINED: u8 = 4;
+
+/// A function, or a part of one that lies apart, as the function table has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Function {
+    /// Its first byte.
+    pub start: u32,
+    /// Its length in bytes; `None` if its unwind data is not there (ARM64 keeps it there). On ARM64
+    /// without the constants that may follow the code.
+    pub size: Option<u32>,
+    /// Its unwind data: an RVA, on ARM64 possibly packed.
+    pub unwind: u32,
+}
+
+impl Function {
+    /// True if the address lies in it.
+    pub fn contains(&self, rva: u32) -> bool {
+        rva.checked_sub(self.start).is_some_and(|offset| self.size.is_some_and(|size| offset < size))
+    }
+}
+
+impl Image<'_> {
+    /// The function table in its own order, which is by address in a sound image. Empty for machines without one.
+    pub fn functions(&self) -> Vec<Function> {
+        let Some((rva, size)) = self.directory(DIRECTORY_EXCEPTION) else { return Vec::new() };
+        let entry_size = match self.headers().machine {
+            MACHINE_X64 => 12,
+            MACHINE_ARM64 => 8,
+            _ => return Vec::new(),
+        };
+        let raw = self.bytes(rva, (size as usize).min(MAX_FUNCTIONS * entry_size));
+        let entries = raw.chunks_exact(entry_size);
+        let entry = |raw| if entry_size == 12 { x64(raw) } else { self.arm64(raw) };
+        entries.filter_map(entry).collect()
+    }
+
+    /// The function that a part of one belongs to (x64: its unwind data is chained to the whole's); the part itself if
+    /// it is none. `None` if the chain leads to what is not there.
+    pub fn whole(&self, part: Function) -> Option<Function> {
+        let mut function = part;
+        for _ in 0..MAX_CHAIN {
+            if self.headers().machine != MACHINE_X64 {
+                return Some(function);
+            }
+            // An odd value points at another entry of the function table.
+            let next = if function.unwind & 1 != 0 {
+                function.unwind - 1
+            } else {
+                let head = self.bytes(function.unwind, 4);
+                let (flags, codes) = (head.first()? >> 3, *head.get(2)?);
+                if flags & CHAINED == 0 {
+                    return Some(function);
+                }
+                // Codes come in pairs.
+                let after = 4 + 2 * ((u32::from(codes) + 1) & !1);
+                function.unwind.checked_add(after)?
+            };
+            function = x64(&self.bytes(next, 12))?;
+        }
+        None
+    }
+
+    fn arm64(&self, raw: &[u8]) -> Option<Function> {
+        let (start, unwind) = (u32_at(raw, 0)?, u32_at(raw, 4)?);
+        let size = match unwind & 3 {
+            0 => self.u32(unwind).map(|header| (header & 0x3_ffff) * 4),
+            _ => Some((unwind >> 2 & 0x7ff) * 4),
+        };
+        (start != 0).then_some(Function { start, size, unwind })
+    }
+}
+
+fn x64(raw: &[u8]) -> Option<Function> {
+    let (start, end, unwind) = (u32_at(raw, 0)?, u32_at(raw, 4)?, u32_at(raw, 8)?);
+    (start != 0).then_some(Function { start, size: end.checked_sub(start), unwind })
+}

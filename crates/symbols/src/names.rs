@@ -1,0 +1,123 @@
+//! The names of one image out of everything a [`SymbolSource`] was given: only those that are provably its own.
+
+use crate::store::{MAX_FILE, StoreFile, SymbolPath, read};
+use crate::{Pdb, PdbKey, SymbolSource, SymbolTable, exports};
+use std::path::{Path, PathBuf};
+use stopcode_image::{CodeView, Image};
+
+/// An image whose names are wanted, as a loaded-module list tells it.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Names its file may have; on a symbol server the kernel is `ntkrnlmp.exe` or `ntoskrnl.exe`.
+    pub names: &'a [&'a str],
+    /// `TimeDateStamp` of its header.
+    pub time_date_stamp: u32,
+    /// `SizeOfImage` of its header.
+    pub size_of_image: u32,
+    /// Its PDB, where the dump holds that part of the image.
+    pub codeview: Option<CodeView>,
+}
+
+/// The names of an image.
+#[derive(Clone, Debug)]
+pub struct ImageNames {
+    /// The names.
+    pub symbols: SymbolTable,
+    /// The file they were read from: a PDB, or the image itself if these are only its exports.
+    pub path: PathBuf,
+    /// The PDB's identity, if it is one.
+    pub key: Option<PdbKey>,
+}
+
+/// A file named outright, by what its content says it is.
+#[derive(Debug)]
+pub(crate) enum Given {
+    Pdb(PdbKey),
+    Image { time_date_stamp: u32, size_of_image: u32 },
+}
+
+impl Given {
+    /// Reads a file's identity; `None` if it is neither.
+    pub(crate) fn of_file(path: &Path) -> Option<Self> {
+        let bytes = read(path, MAX_FILE).ok()?;
+        if let Ok(key) = Pdb::identity(&bytes) {
+            return Some(Self::Pdb(key));
+        }
+        let image = Image::of_file(&bytes).ok()?;
+        let headers = image.headers();
+        Some(Self::Image { time_date_stamp: headers.time_date_stamp, size_of_image: headers.size_of_image })
+    }
+}
+
+/// The last part of the path in a PDB record, and its key.
+fn pdb_of(codeview: &CodeView) -> (&str, PdbKey) {
+    (stopcode_base::file_name(&codeview.path), PdbKey { guid: codeview.guid, age: codeview.age })
+}
+
+impl SymbolSource {
+    /// The names of an image: from its PDB, found by the identity that the image itself records; else its exports. For
+    /// the former either the dump holds that record or the image's own file is among what was given, under its time
+    /// stamp and size. A PDB that merely has the right name is not taken.
+    ///
+    /// Looked at, in this order: files named outright; then folders and symbol paths as they were given.
+    pub fn names_of(&self, wanted: &Wanted<'_>) -> Option<ImageNames> {
+        if !self.has_paths() {
+            return None;
+        }
+        let image = wanted
+            .names
+            .iter()
+            .find_map(|name| self.find_image(name, wanted.time_date_stamp, wanted.size_of_image));
+        let image = image.as_ref().and_then(|(path, bytes)| Some((path, Image::of_file(bytes).ok()?)));
+        let codeview = wanted.codeview.clone().or_else(|| image.as_ref()?.1.codeview());
+        let pdb = codeview.as_ref().map(pdb_of).and_then(|(name, key)| self.find_pdb(name, key));
+        match (pdb, image) {
+            (Some((path, pdb)), image) => {
+                // The function table is laid out as the image is, whatever was done to it after linking.
+                let symbols = image
+                    .map_or_else(|| pdb.symbols.clone(), |(_, image)| pdb.symbols.with_functions(&image));
+                Some(ImageNames { symbols, path, key: Some(pdb.key) })
+            }
+            (None, Some((path, image))) => {
+                let symbols = exports(&image);
+                (!symbols.is_empty()).then(|| ImageNames { symbols, path: path.clone(), key: None })
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The PDB of this identity. Folders and stores are asked for it by `name`.
+    pub fn find_pdb(&self, name: &str, key: PdbKey) -> Option<(PathBuf, Pdb)> {
+        let outright =
+            self.given().iter().find(|(_, given)| matches!(given, Given::Pdb(other) if *other == key));
+        let outright = outright.and_then(|(path, _)| Some((path.clone(), read(path, MAX_FILE).ok()?)));
+        let found = outright.or_else(|| {
+            let file = StoreFile::pdb(name, key)?;
+            self.search(&file, |bytes| Pdb::identity(bytes) == Ok(key))
+        });
+        let (path, bytes) = found?;
+        Some((path, Pdb::parse(&bytes).ok()?))
+    }
+
+    /// The file of an image by the time stamp and size of its header. Folders and stores are asked for it by `name`.
+    pub fn find_image(&self, name: &str, stamp: u32, size: u32) -> Option<(PathBuf, Vec<u8>)> {
+        let is_it = |given: &Given| {
+            matches!(given, Given::Image { time_date_stamp, size_of_image }
+                if (*time_date_stamp, *size_of_image) == (stamp, size))
+        };
+        let outright = self.given().iter().find(|(_, given)| is_it(given));
+        let outright = outright.and_then(|(path, _)| Some((path.clone(), read(path, MAX_FILE).ok()?)));
+        outright.or_else(|| {
+            let file = StoreFile::image(name, stamp, size)?;
+            self.search(&file, |bytes| {
+                Image::of_file(bytes).is_ok_and(|image| {
+                    (image.headers().time_date_stamp, image.headers().size_of_image) == (stamp, size)
+                })
+            })
+        })
+    }
+
+    fn search(&self, file: &StoreFile, fits: impl Fn(&[u8]) -> bool) -> Option<(PathBuf, Vec<u8>)> {
+        self.symbol_paths().iter().find_map(|path: &SymbolPath| path.find(file, &fits))
+    }
+}
