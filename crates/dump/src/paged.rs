@@ -65,10 +65,11 @@ impl Paged {
         let kdbg = Kdbg::parse(&space.read_available(at, LARGEST_KDBG));
         match &kdbg {
             None => {
-                warn(format!("what lies at {at:#} is none: it may be encoded, as a live system keeps it"))
+                warn(format!("what lies at {at:#} is none: it may be encoded, as a live system keeps it"));
             }
             Some(kdbg) if kdbg.bytes().len() < kdbg.size() => {
-                warn(format!("only {:#x} of its {:#x} bytes are there", kdbg.bytes().len(), kdbg.size()));
+                let (got, size) = (kdbg.bytes().len(), kdbg.size());
+                warn(format!("only {got:#x} of its {size:#x} bytes are there"));
             }
             Some(_) => {}
         }

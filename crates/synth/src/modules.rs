@@ -14,6 +14,10 @@ const ENTRY_SIZE: usize = 0xa0;
 /// Where the list's entries lie, seen from the top of the system's part of the address space that nonpaged pool has
 /// had since Windows 10: made up, and out of the way of what samples describe.
 const POOL: u64 = 0xffff_9f00_0000_0000;
+/// Where the ring of unloaded drivers lies, how many entries it has, and the bytes of one.
+const RING: u64 = POOL + 0x100_0000;
+const RING_ENTRIES: usize = 50;
+const RING_ENTRY: usize = 0x28;
 /// The first build whose entries end with the image's time stamp.
 const FIRST_WITH_STAMP: u32 = 10_240;
 
@@ -55,6 +59,35 @@ fn entry(machine: &Machine, module: &Module, at: u64, next: u64, previous: u64) 
     }
     r.put(NAMES, &path);
     Ok(r.into_bytes())
+}
+
+/// `MmUnloadedDrivers`: the pointer to the ring, the index of its next entry, and the ring with its names behind it.
+pub(crate) fn unloaded(machine: &Machine) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+    let count = machine.unloaded.len();
+    if count > RING_ENTRIES {
+        return Err(Error::TooLarge("the list of unloaded drivers".to_owned()));
+    }
+    let mut ring = Record::zeroed(RING_ENTRY * RING_ENTRIES);
+    let mut names = Vec::new();
+    // Newest last, as the ring is filled.
+    for (n, driver) in machine.unloaded.iter().rev().enumerate() {
+        let name = wide(&driver.name);
+        let at = RING + (RING_ENTRY * RING_ENTRIES + names.len()) as u64;
+        let entry = RING_ENTRY * n;
+        ring.u16(entry, name.len() as u16 - 2).u16(entry + 2, name.len() as u16).u64(entry + 8, at);
+        ring.u64(entry + 0x10, driver.start.0).u64(entry + 0x18, driver.end.0);
+        names.extend(name);
+    }
+    let mut bytes = ring.into_bytes();
+    bytes.extend(names);
+    Ok(vec![
+        (machine.global("MmUnloadedDrivers")?, RING.to_le_bytes().to_vec()),
+        (
+            machine.global("MmLastUnloadedDriver")?,
+            (count as u32 % RING_ENTRIES as u32).to_le_bytes().to_vec(),
+        ),
+        (RING, bytes),
+    ])
 }
 
 /// The first bytes of every image: its DOS and PE headers, without sections.

@@ -21,6 +21,8 @@ const LARGE: u64 = 1 << 7;
 const KERNEL_ENTRY: u64 = 0x63;
 /// The same for user mode.
 const USER_ENTRY: u64 = 0x67;
+/// `call rax`.
+const INDIRECT_CALL: [u8; 2] = [0xff, 0xd0];
 
 /// Pages by their frame number.
 pub(crate) struct Physical {
@@ -45,8 +47,11 @@ pub(crate) fn build(machine: &Machine, image: &Image, kdbg: &[u8]) -> Result<Phy
     for (at, bytes) in modules::headers(machine) {
         physical.write(at, &bytes)?;
     }
-    for (at, bytes) in modules::list(machine)? {
+    for (at, bytes) in modules::list(machine)?.into_iter().chain(modules::unloaded(machine)?) {
         physical.write(at, &bytes)?;
+    }
+    for at in returns(machine) {
+        physical.write(at.wrapping_sub(INDIRECT_CALL.len() as u64), &INDIRECT_CALL)?;
     }
     // The tables hold the described entries already.
     let is_table = |at: u64| at.wrapping_sub(machine.pte_base.0) < 1 << 39;
@@ -58,6 +63,13 @@ pub(crate) fn build(machine: &Machine, image: &Image, kdbg: &[u8]) -> Result<Phy
     physical.write(at, kdbg)?;
     physical.share_kernel(machine);
     Ok(physical)
+}
+
+/// Where described frames return to in the kernel. A page holds what surrounds the code that is described, and before
+/// a return address that is always a call: which one, the description need not say.
+fn returns(machine: &Machine) -> impl Iterator<Item = u64> {
+    let frames = machine.stacks.iter().flat_map(|stack| &stack.frames).filter(|frame| !frame.trap);
+    frames.map(|frame| frame.ret.0).filter(|ret| ret >> 47 == 0x1_ffff)
 }
 
 /// Frames that the description speaks of.
