@@ -248,6 +248,27 @@ fn what_is_wrong_with_a_bitmap_is_named() {
     assert!(cut.physical().is_none() && problem_with(&cut, "the file ends inside it"));
 }
 
+#[test]
+fn opening_64_gib_reads_the_bitmap_and_no_page() {
+    let path = std::env::temp_dir().join(format!("stopcode-paged-{}.dmp", std::process::id()));
+    let bits = 1 << 24;
+    let mut bytes = bitmap(5, *b"FDMP", bits, &[]);
+    bytes[BODY + 0x38..BODY + 0x38 + (bits / 8) as usize].fill(0xff);
+    put64(&mut bytes, BODY + 0x28, bits);
+    std::fs::write(&path, &bytes).unwrap();
+    // Pages that take no space on the disk.
+    let size = bytes.len() as u64 + bits * PAGE as u64;
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(size).unwrap();
+    let dump = Dump::open(&path);
+    std::fs::remove_file(&path).unwrap();
+    let dump = dump.unwrap();
+    let memory = dump.physical().unwrap();
+    assert_eq!((memory.page_count(), memory.next_run(0)), (bits, Some((0, bits))));
+    assert_eq!(frame(memory, bits - 1), Ok(0));
+    assert_eq!(frame(memory, bits), Err(MissReason::NotInDump));
+    assert!(!problem_with(&dump, "the file ends"), "{:?}", dump.problems());
+}
+
 static DUMPS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/driver-null-write.json");
     let machine = stopcode_synth::Machine::from_json(&std::fs::read_to_string(path).unwrap()).unwrap();

@@ -63,10 +63,8 @@ pub(crate) fn identify(
         Some(Identification::None { best: None, of }) => format!("no match among {of} globals"),
         None => "no known kernels of this architecture to compare with".to_owned(),
     };
-    let places: Vec<String> =
-        pointers.iter().take(FINGERPRINT).map(|(name, rva)| format!("{name} {rva:#x}")).collect();
-    let fingerprint =
-        if places.is_empty() { fingerprint } else { format!("{fingerprint} ({})", places.join(", ")) };
+    let places: Vec<String> = pointers.iter().take(FINGERPRINT).map(|(name, rva)| format!("{name} {rva:#x}")).collect();
+    let fingerprint = if places.is_empty() { fingerprint } else { format!("{fingerprint} ({})", places.join(", ")) };
     let version = match (&by_image, &voted) {
         (Some(version), _) => Fact::known(version.clone(), "TimeDateStamp and SizeOfImage of the kernel"),
         (None, Some(Identification::Exact { build, .. })) => {
