@@ -13,7 +13,10 @@ use stopcode_knowledge as knowledge;
 pub(crate) enum Standing {
     /// The kernel, the HAL and what they are made of: on every stack.
     Core,
-    /// Comes with Windows and carries the work of others (class drivers, port drivers, frameworks) or its own.
+    /// Comes with Windows and does the work of others with what they hand it: frameworks, port and class drivers. It
+    /// stands on most stacks, and seldom is the cause.
+    Carrier,
+    /// Comes with Windows and does work of its own.
     Inbox,
     /// Does not come with Windows, or is not known to.
     ThirdParty,
@@ -119,16 +122,19 @@ impl<'w> Facts<'w> {
     }
 
     /// Frames of a stack with their standing, those outside all modules left out.
+    #[expect(clippy::unused_self, reason = "rules ask the facts, whatever these need for an answer")]
     pub(crate) fn standees(&self, stack: &'w Stack) -> impl Iterator<Item = Standee<'w>> + '_ {
-        stack.frames.iter().enumerate().filter_map(|(index, frame)| {
+        let kernel = |frame: &&Frame| !is_user_mode(frame.stack_pointer);
+        stack.frames.iter().take_while(kernel).enumerate().filter_map(|(index, frame)| {
             let image = frame.place.image.as_deref()?;
-            Some(Standee { index, frame, standing: self.standing(image) })
+            Some(Standee { index, frame, standing: standing(image) })
         })
     }
 
-    /// How near an image stands to Windows.
-    pub(crate) fn standing(&self, image: &str) -> Standing {
-        standing(image)
+    /// The image of the first driver on the judged stack that does not come with Windows.
+    pub(crate) fn nearest_third_party(&self) -> Option<&'w str> {
+        let standee = self.standees(self.judged()?).find(|s| s.standing == Standing::ThirdParty)?;
+        standee.frame.place.image.as_deref()
     }
 
     /// The module with this lower-case image name.
@@ -137,6 +143,7 @@ impl<'w> Facts<'w> {
     }
 
     /// A driver as a suspect, with its product where it is known.
+    #[expect(clippy::unused_self, reason = "rules ask the facts, whatever these need for an answer")]
     pub(crate) fn driver_suspect(&self, image: &str) -> Suspect {
         if standing(image) == Standing::Core {
             return Suspect {
@@ -167,6 +174,45 @@ impl<'w> Facts<'w> {
     }
 }
 
+/// A stack pointer of user mode: below 2 GB on any Windows, below 128 TB on 64-bit ones. Zero where none is known.
+const fn is_user_mode(pointer: VirtAddr) -> bool {
+    const GB_2: u64 = 0x8000_0000;
+    const GB_4: u64 = 0x1_0000_0000;
+    const TB_128: u64 = 0x8000_0000_0000;
+    pointer.0 != 0 && (pointer.0 < GB_2 || pointer.0 >= GB_4 && pointer.0 < TB_128)
+}
+
+/// Frameworks, port and class drivers of Windows: they call into the drivers they carry, with pointers these gave them.
+const CARRIERS: [&str; 27] = [
+    "ataport.sys",
+    "bthport.sys",
+    "classpnp.sys",
+    "dxgkrnl.sys",
+    "dxgmms1.sys",
+    "dxgmms2.sys",
+    "fltmgr.sys",
+    "fwpkclnt.sys",
+    "hidclass.sys",
+    "ks.sys",
+    "ksecdd.sys",
+    "ndis.sys",
+    "netio.sys",
+    "nwifi.sys",
+    "portcls.sys",
+    "scsiport.sys",
+    "spaceport.sys",
+    "storport.sys",
+    "tdi.sys",
+    "ucx01000.sys",
+    "udecx.sys",
+    "usbd.sys",
+    "usbport.sys",
+    "videoprt.sys",
+    "watchdog.sys",
+    "wdf01000.sys",
+    "wdfldr.sys",
+];
+
 /// How near an image stands to Windows, by its name alone.
 pub(crate) fn standing(image: &str) -> Standing {
     const CORE: [&str; 14] = [
@@ -189,6 +235,7 @@ pub(crate) fn standing(image: &str) -> Standing {
         return Standing::Core;
     }
     match knowledge::driver(image) {
+        _ if CARRIERS.contains(&image) => Standing::Carrier,
         Some(known) if known.inbox => Standing::Inbox,
         _ => Standing::ThirdParty,
     }

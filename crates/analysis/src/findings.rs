@@ -108,6 +108,11 @@ impl Findings {
         self.accounts.iter().filter(|a| !a.supports.is_empty()).map(|a| &a.cause)
     }
 
+    /// An item that is seldom seen unless its cause is the true one was found.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.accounts.iter().flat_map(|account| &account.supports).any(|item| item.weight >= weights::STRONG)
+    }
+
     fn account(&mut self, cause: &Cause) -> &mut Account {
         let at = self.accounts.iter().position(|account| account.cause == *cause).unwrap_or_else(|| {
             self.accounts.push(Account {

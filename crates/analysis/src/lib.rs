@@ -6,6 +6,8 @@
 
 mod bucket;
 mod facts;
+#[cfg(test)]
+mod fake;
 mod findings;
 mod machine;
 mod rules;

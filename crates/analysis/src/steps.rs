@@ -1,7 +1,7 @@
 //! What the owner of the machine can do, in order, and how to take it back.
 
-use crate::facts::{Facts, Standing};
-use crate::verdict::{Class, Hypothesis, NextStep};
+use crate::facts::{Facts, Standing, standing};
+use crate::verdict::{Basis, Class, Hypothesis, NextStep};
 use stopcode_knowledge::{self as knowledge, Category};
 
 /// Hypotheses below this give no advice of their own.
@@ -16,7 +16,7 @@ pub(crate) fn next_steps(facts: &Facts<'_>, hypotheses: &[Hypothesis]) -> Vec<Ne
             }
         }
     }
-    for step in for_drivers_beside(facts) {
+    for step in verifier_off(facts, hypotheses).into_iter().chain(for_drivers_beside(facts)) {
         if !steps.iter().any(|known| known.text == step.text) {
             steps.push(step);
         }
@@ -41,6 +41,19 @@ pub(crate) fn next_steps(facts: &Facts<'_>, hypotheses: &[Hypothesis]) -> Vec<Ne
     steps
 }
 
+/// A stack that ran out under Driver Verifier may not run out without it.
+fn verifier_off(facts: &Facts<'_>, hypotheses: &[Hypothesis]) -> Option<NextStep> {
+    let lead = hypotheses.first().filter(|lead| lead.class == Class::KernelStackOverflow)?;
+    lead.supports.iter().any(|item| item.basis == Basis::Verifier).then(|| {
+        let flags = facts.witness.verifier().value().map(|verifier| format!(" /flags {:#x}", verifier.flags));
+        step(
+            "Turn Driver Verifier off (`verifier /reset`) and see whether the stops end; turn it on again for single drivers only.",
+            "its checks use stack in every call they watch; a stop that it alone brings about is no fault of daily use",
+            Some(&format!("`verifier{} /driver NAME.sys`", flags.unwrap_or_else(|| " /standard".to_owned()))),
+        )
+    })
+}
+
 fn wants_verifier(class: Class) -> bool {
     matches!(
         class,
@@ -55,6 +68,17 @@ fn step(text: impl Into<String>, reason: impl Into<String>, undo: Option<&str>) 
 fn for_cause(facts: &Facts<'_>, hypothesis: &Hypothesis) -> Vec<NextStep> {
     let module = hypothesis.suspect.as_ref().and_then(|suspect| suspect.module.as_deref());
     match hypothesis.class {
+        Class::DriverBug
+        | Class::VerifierDetectedDriverBug
+        | Class::AntivirusOrFilterDriver
+        | Class::PoolCorruptionByDriver => module.map(|image| for_driver(facts, image)).unwrap_or_default(),
+        class => for_class(class),
+    }
+}
+
+/// What to do about a kind of cause, whoever it is.
+pub(crate) fn for_class(class: Class) -> Vec<NextStep> {
+    match class {
         Class::MemoryHardware => vec![step(
             "Take memory back to its rated speed (XMP/EXPO off), then test it overnight with MemTest86 or MemTest86+, each module alone if errors show.",
             "a test that runs outside Windows tells memory from software",
@@ -145,8 +169,8 @@ fn for_cause(facts: &Facts<'_>, hypothesis: &Hypothesis) -> Vec<NextStep> {
         Class::DriverBug
         | Class::VerifierDetectedDriverBug
         | Class::AntivirusOrFilterDriver
-        | Class::PoolCorruptionByDriver => module.map(|image| for_driver(facts, image)).unwrap_or_default(),
-        Class::Unknown => Vec::new(),
+        | Class::PoolCorruptionByDriver
+        | Class::Unknown => Vec::new(),
     }
 }
 
@@ -154,7 +178,7 @@ fn for_cause(facts: &Facts<'_>, hypothesis: &Hypothesis) -> Vec<NextStep> {
 fn for_driver(facts: &Facts<'_>, image: &str) -> Vec<NextStep> {
     let known = knowledge::driver(image);
     let mut steps = Vec::new();
-    if facts.standing(image) != Standing::ThirdParty {
+    if standing(image) != Standing::ThirdParty {
         steps.push(step(
             format!("{image} comes with Windows: install the pending Windows updates and the newest firmware and chipset drivers of the machine's maker."),
             "it is updated with Windows, and works with what firmware gives it",
@@ -162,7 +186,8 @@ fn for_driver(facts: &Facts<'_>, image: &str) -> Vec<NextStep> {
         ));
         return steps;
     }
-    let age = facts.module(image).and_then(|module| module.link_date.get()).map(|date| date.date_text());
+    let age =
+        facts.module(image).and_then(|module| module.link_date.get()).map(stopcode_base::FileTime::date_text);
     let dated = age.map(|date| format!(" (this one is of {date})")).unwrap_or_default();
     let fixed = known
         .as_ref()
@@ -175,8 +200,15 @@ fn for_driver(facts: &Facts<'_>, image: &str) -> Vec<NextStep> {
         Some("Device Manager: Roll Back Driver"),
     ));
     if let Some(alternative) = known.as_ref().and_then(|k| k.inbox_alternative.as_ref()) {
+        // Windows 7 and older call their AHCI driver otherwise.
+        let older = alternative.driver.eq_ignore_ascii_case("storahci.sys")
+            && facts.witness.system().build.is_none_or(|build| build < 9200);
+        let older = if older { " (msahci.sys on Windows 7 and older)" } else { "" };
         steps.push(step(
-            format!("Or use {} in its place, {}.", alternative.driver, alternative.condition),
+            format!(
+                "Or use Microsoft's {}{older} in its place, {}.",
+                alternative.driver, alternative.condition
+            ),
             "the driver that comes with Windows does the same work",
             Some("install the maker's driver again"),
         ));

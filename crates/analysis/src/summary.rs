@@ -69,7 +69,7 @@ pub(crate) fn cause(hypotheses: &[Hypothesis]) -> String {
 pub(crate) fn duration(seconds: f64) -> String {
     let counted = |value: f64, unit: &str| {
         let value = value.floor();
-        format!("{value:.0} {unit}{}", if value == 1.0 { "" } else { "s" })
+        format!("{value:.0} {unit}{}", if value < 2.0 { "" } else { "s" })
     };
     match seconds {
         s if s < 60.0 => format!("{s:.1} seconds"),

@@ -103,7 +103,7 @@ impl Class {
             Self::AntivirusOrFilterDriver => "an antivirus or filter driver",
             Self::KernelStackOverflow => "a kernel stack that ran out",
             Self::MemoryHardware => "failing memory",
-            Self::ProcessorHardware => "the processor",
+            Self::ProcessorHardware => "an unstable processor",
             Self::StorageHardware => "a failing disk, cable or controller",
             Self::OverheatingOrPower => "heat or power supply",
             Self::FirmwareBios => "firmware",

@@ -2,8 +2,8 @@
 
 use crate::report::{
     ArgumentReport, BucketReport, DumpReport, EvidenceReport, ExceptionReport, FrameReport, HypothesisReport,
-    InputReport, ModuleReport, NextStepReport, ProblemReport, SCHEMA_VERSION, SecondaryDataReport, StackReport, StopReport,
-    SuspectReport, SystemReport, UnloadedModuleReport, VerdictReport,
+    InputReport, ModuleReport, NextStepReport, ProblemReport, SCHEMA_VERSION, SecondaryDataReport,
+    StackReport, StopReport, SuspectReport, SystemReport, UnloadedModuleReport, VerdictReport,
 };
 use stopcode_analysis::{Basis, Evidence, Hypothesis, NextStep, Verdict, Witness};
 use stopcode_base::{Problem, Severity, VirtAddr, visible};
@@ -166,7 +166,7 @@ fn stack(stack: &Stack) -> StackReport {
 fn frame(frame: &Frame) -> FrameReport {
     let shown = |text: &Option<String>| text.as_deref().map(visible);
     FrameReport {
-        instruction: address(frame.instruction),
+        instruction: (frame.instruction.0 != 0).then(|| address(frame.instruction)),
         stack_pointer: (frame.stack_pointer.0 != 0).then(|| address(frame.stack_pointer)),
         module: shown(&frame.place.image),
         display: shown(&frame.place.display),

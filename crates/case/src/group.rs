@@ -50,21 +50,22 @@ impl Identity {
 
     /// True if nothing speaks against one machine and enough speaks for it.
     fn same_machine(&self, other: &Self) -> bool {
-        fn differ<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
+        fn differ<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
             matches!((a, b), (Some(a), Some(b)) if a != b)
         }
-        fn agree<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
+        fn agree<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
             matches!((a, b), (Some(a), Some(b)) if a == b)
         }
-        if differ(&self.arch, &other.arch)
-            || differ(&self.processors, &other.processors)
-            || differ(&self.processor, &other.processor)
-            || differ(&self.model, &other.model)
+        if differ(self.arch.as_ref(), other.arch.as_ref())
+            || differ(self.processors.as_ref(), other.processors.as_ref())
+            || differ(self.processor.as_ref(), other.processor.as_ref())
+            || differ(self.model.as_ref(), other.model.as_ref())
         {
             return false;
         }
         let drivers = self.shared_drivers(other);
-        let hardware = agree(&self.model, &other.model) && agree(&self.processor, &other.processor);
+        let hardware = agree(self.model.as_ref(), other.model.as_ref())
+            && agree(self.processor.as_ref(), other.processor.as_ref());
         // Same model and processor alone may be two machines of one make: their drivers must not differ wholly.
         drivers.is_some_and(|share| share >= SAME_DRIVERS)
             || hardware && drivers.is_none_or(|share| share >= SAME_DRIVERS / 2.0)
@@ -102,7 +103,11 @@ fn case(group: &mut [&Judged]) -> CaseReport {
         .iter()
         .filter_map(|judged| {
             let base = judged.report.stop.as_ref().map(|stop| stop.base_code.clone());
-            Some(SeriesMember { base_code: base, verdict: judged.verdict.as_ref()? })
+            Some(SeriesMember {
+                name: &judged.report.input.path,
+                base_code: base,
+                verdict: judged.verdict.as_ref()?,
+            })
         })
         .collect();
     let joint = judge_series(&members);

@@ -47,7 +47,11 @@ pub(crate) fn find(paths: &[PathBuf]) -> Found {
         if path.as_os_str() == "-" {
             inputs.push(standard_input());
         } else if path.is_dir() {
+            let before = inputs.len();
             folder(path, 0, &mut inputs);
+            if inputs.len() == before {
+                inputs.push(nothing_in(path));
+            }
         } else if is_zip(path) {
             archive(path, &mut inputs);
         } else {
@@ -68,6 +72,13 @@ fn standard_input() -> Input {
         Err(error) => Content::Failed(Problem::new(Severity::Error, "standard input", error.to_string())),
     };
     Input { name: "-".to_owned(), content }
+}
+
+/// A folder without anything to read is an answer too.
+fn nothing_in(path: &Path) -> Input {
+    let problem = Problem::new(Severity::Error, "folder", "holds no dump, archive or text")
+        .with_hint("files ending in .dmp, .mdmp, .hdmp, .kdmp, .zip, .txt or .log are read; Windows writes minidumps to C:\\Windows\\Minidump");
+    Input { name: path.display().to_string(), content: Content::Failed(problem) }
 }
 
 /// Files of a folder in the order of their names: dumps, archives and texts by what they are called. Others, and links to

@@ -193,8 +193,8 @@ pub struct StackReport {
 /// A frame.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FrameReport {
-    /// Frame 0: the instruction pointer; then return addresses, as WinDbg shows them.
-    pub instruction: String,
+    /// Frame 0: the instruction pointer; then return addresses, as WinDbg shows them. `null` where a text does not tell.
+    pub instruction: Option<String>,
     /// Child-SP.
     pub stack_pointer: Option<String>,
     /// Lower-case image file name with extension.

@@ -8,7 +8,15 @@ use std::process::ExitCode;
 
 /// Analyst for Windows kernel crash dumps: what happened, who did it, how sure, on what evidence, what to do next.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = "\
+Exit status: 0 at least one verdict, 2 none, 64 wrong usage.
+`stopcode analyze --help` has examples."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

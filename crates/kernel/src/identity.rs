@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use stopcode_base::{Arch, Fact, VirtAddr};
 use stopcode_dump::{Dump, FieldKind};
+use stopcode_knowledge::nt_version;
 use stopcode_symbols::{Identification, SymbolSource, SymbolTable, identify as vote};
 
 /// The kernel of a dump.
@@ -63,20 +64,23 @@ pub(crate) fn identify(
         Some(Identification::None { best: None, of }) => format!("no match among {of} globals"),
         None => "no known kernels of this architecture to compare with".to_owned(),
     };
-    let places: Vec<String> = pointers.iter().take(FINGERPRINT).map(|(name, rva)| format!("{name} {rva:#x}")).collect();
-    let fingerprint = if places.is_empty() { fingerprint } else { format!("{fingerprint} ({})", places.join(", ")) };
+    let places: Vec<String> =
+        pointers.iter().take(FINGERPRINT).map(|(name, rva)| format!("{name} {rva:#x}")).collect();
+    let fingerprint =
+        if places.is_empty() { fingerprint } else { format!("{fingerprint} ({})", places.join(", ")) };
+    let build = dump.header().minor_version;
     let version = match (&by_image, &voted) {
         (Some(version), _) => Fact::known(version.clone(), "TimeDateStamp and SizeOfImage of the kernel"),
         (None, Some(Identification::Exact { build, .. })) => {
             Fact::known(build.version.to_owned(), format!("fingerprint: {fingerprint}"))
         }
         (None, _) => Fact::known(
-            from_header(dump.header().minor_version),
+            format!("{}.{build}", nt_version(build)),
             format!("dump header: the kernel is not in the list of known builds; fingerprint: {fingerprint}"),
         ),
     };
     let revision = version.value().and_then(|version| version.split('.').nth(3)?.parse().ok());
-    let names = names(voted.as_ref(), &borrowed, dump.header().minor_version, symbols);
+    let names = names(voted.as_ref(), &borrowed, build, symbols);
     let described = names.as_ref().map(|(described, _)| described.clone());
     (Build { version, kernel_base, revision, fingerprint, names: described }, names.map(|(_, table)| table))
 }
@@ -129,17 +133,4 @@ fn names(
         }
     };
     Some((path.display().to_string(), Arc::new(isf.symbols)))
-}
-
-/// `10.0.22000`, `6.3.9600`: what the build number alone tells.
-fn from_header(build: u32) -> String {
-    let release = match build {
-        0..=5999 => "5.2",
-        6000..=6999 => "6.0",
-        7000..=8999 => "6.1",
-        9000..=9299 => "6.2",
-        9300..=9899 => "6.3",
-        _ => "10.0",
-    };
-    format!("{release}.{build}")
 }

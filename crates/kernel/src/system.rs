@@ -6,6 +6,9 @@ use stopcode_base::{Arch, Fact};
 use stopcode_dump::{Content, CpuidRecord, CpuidSource, Dump, ProcessorKey, Smbios};
 use stopcode_knowledge as knowledge;
 
+/// A later year has no form in RFC 3339, and no dump.
+const LAST_YEAR: i64 = 9999;
+
 /// Drivers that serve Hyper-V's guests: they run in the root partition only.
 const ROOT_PARTITION_DRIVERS: [&str; 5] =
     ["vmswitch.sys", "storvsp.sys", "vpcivsp.sys", "vmbusr.sys", "synth3dvsp.sys"];
@@ -20,6 +23,7 @@ pub(crate) fn system(core: &Core) -> System {
         None => Fact::missing("the dump header does not tell"),
     };
     let crash_time = match header.system_time {
+        Some(time) if time.date().0 > LAST_YEAR => Fact::missing("the time in the dump header is damaged"),
         Some(time) => Fact::known(time, "dump header"),
         None => Fact::missing("the dump header does not tell"),
     };

@@ -1,5 +1,7 @@
 //! The machine of each shipped sample, told by the sample's description: what was written in must come out.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use stopcode_base::{Arch, VirtAddr};
 use stopcode_dump::Dump;
 use stopcode_kernel::{Machine, StackKind};
@@ -39,18 +41,25 @@ fn a_stack_that_ran_out_is_walked_from_its_end() {
     let stack = machine.stacks().iter().find(|stack| stack.kind == StackKind::Exception).unwrap();
     let child_sps: Vec<u64> = stack.frames.iter().take(8).map(|frame| frame.stack_pointer.0).collect();
     // As in the post of 2014.
-    assert_eq!(child_sps, [
-        0xfffff880_03dccfd0,
-        0xfffff880_03dcd090,
-        0xfffff880_03dcd160,
-        0xfffff880_03dcd350,
-        0xfffff880_03dcd400,
-        0xfffff880_03dcd460,
-        0xfffff880_03dcd490,
-        0xfffff880_03dcd4d0,
-    ]);
-    assert!(stack.frames[1].gap_before, "what the innermost frame kept below the stack's end cannot be searched");
-    let iastor = stack.frames.iter().find(|frame| frame.place.image.as_deref() == Some("iastor.sys")).unwrap();
+    assert_eq!(
+        child_sps,
+        [
+            0xfffff880_03dccfd0,
+            0xfffff880_03dcd090,
+            0xfffff880_03dcd160,
+            0xfffff880_03dcd350,
+            0xfffff880_03dcd400,
+            0xfffff880_03dcd460,
+            0xfffff880_03dcd490,
+            0xfffff880_03dcd4d0,
+        ]
+    );
+    assert!(
+        stack.frames[1].gap_before,
+        "what the innermost frame kept below the stack's end cannot be searched"
+    );
+    let iastor =
+        stack.frames.iter().find(|frame| frame.place.image.as_deref() == Some("iastor.sys")).unwrap();
     assert_eq!(iastor.place.label().as_deref(), Some("iaStor+0x253f5"));
 }
 

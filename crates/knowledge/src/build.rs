@@ -73,6 +73,20 @@ const PRODUCTS: [(u32, Option<&str>, Option<&str>); 31] = [
     (26200, Some("Windows 11 version 25H2"), None),
 ];
 
+/// The first two numbers of a build's version: `10.0` of 19041.
+pub const fn nt_version(build: u32) -> &'static str {
+    match build {
+        0..=2599 => "5.0",
+        2600..=3789 => "5.1",
+        3790..=5999 => "5.2",
+        6000..=7599 => "6.0",
+        7600..=9199 => "6.1",
+        9200..=9599 => "6.2",
+        9600..=9999 => "6.3",
+        _ => "10.0",
+    }
+}
+
 /// What a build is sold as; `None` for previews and for what we are not certain of.
 pub fn product_name(build: u32, is_server: bool) -> Option<&'static str> {
     let index = PRODUCTS.binary_search_by(|(number, ..)| number.cmp(&build)).ok()?;

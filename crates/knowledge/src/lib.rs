@@ -25,7 +25,7 @@ pub mod verifier;
 
 pub use argument::ArgumentMeaning;
 pub use bug_check::{BaseCode, BugCheck, Cause, Param, ParamKind, Subcode, base_code, bug_check, is_known};
-pub use build::{KernelBuild, kernel_build, product_name};
+pub use build::{KernelBuild, kernel_build, nt_version, product_name};
 pub use driver::{Category, Confidence, Driver, InboxAlternative, Role, driver};
 pub use function::{Function, FunctionRole, function};
 pub use ntstatus::{NtStatus, ntstatus};

@@ -114,7 +114,9 @@ fn lines(stack: &StackReport, dump: &DumpReport, addresses: Addresses) -> Vec<(T
 /// As WinDbg: where the next frame goes on. Unknown at the end of the walk and across a gap.
 fn return_address(next: Option<&FrameReport>, addresses: Addresses) -> String {
     match next {
-        Some(next) if !next.gap_before => addresses.address(&next.instruction),
+        Some(FrameReport { gap_before: false, instruction: Some(instruction), .. }) => {
+            addresses.address(instruction)
+        }
         _ => addresses.absent().to_owned(),
     }
 }
@@ -140,7 +142,10 @@ fn call_site(frame: &FrameReport, addresses: Addresses) -> String {
         (Some(module), Some(symbol)) if offset == 0 => format!("{gone}{module}!{symbol}"),
         (Some(module), Some(symbol)) => format!("{gone}{module}!{symbol}{near}+{offset:#x}"),
         (Some(module), None) => format!("{gone}{module}+{offset:#x}"),
-        (None, _) => format!("0x{}", addresses.address(&frame.instruction)),
+        (None, _) => match &frame.instruction {
+            Some(instruction) => format!("0x{}", addresses.address(instruction)),
+            None => "?".to_owned(),
+        },
     }
 }
 

@@ -58,7 +58,7 @@ fn system(reader: &mut Reader<'_>, line: &str) -> bool {
         let revision: Option<u32> = parts.next().and_then(|revision| revision.parse().ok());
         // From Windows 10 on this is the branch's first build (.1), whatever update is installed.
         if let (Some(build @ ..10_000), Some(revision)) = (build, revision) {
-            let version = format!("{}.{build}.{revision}", major_version(build));
+            let version = format!("{}.{build}.{revision}", stopcode_knowledge::nt_version(build));
             draft.os_version.get_or_insert((version, "Built by"));
         }
         return true;
@@ -90,20 +90,6 @@ fn system(reader: &mut Reader<'_>, line: &str) -> bool {
         return true;
     }
     after(line, "Machine Name").is_some()
-}
-
-/// The first two numbers of the version of a build.
-pub(crate) const fn major_version(build: u32) -> &'static str {
-    match build {
-        0..=2599 => "5.0",
-        2600..=3789 => "5.1",
-        3790..=5999 => "5.2",
-        6000..=7599 => "6.0",
-        7600..=9199 => "6.1",
-        9200..=9599 => "6.2",
-        9600..=9999 => "6.3",
-        _ => "10.0",
-    }
 }
 
 /// Lines of `!sysinfo`, and keys of `!analyze`'s KEY_VALUES_STRING.

@@ -3,7 +3,6 @@
 use crate::crash::Crash;
 use crate::draft::{Draft, Origin, RawStack, RegisterSet, Said};
 use crate::fields;
-use crate::machine::major_version;
 use crate::modules::settle as settle_modules;
 use crate::names::Names;
 use crate::prose;
@@ -164,7 +163,8 @@ fn thread(draft: &Draft) -> Thread {
 fn system(draft: &Draft) -> System {
     let nt = draft.module_index.get("nt").and_then(|index| draft.modules.get(*index));
     let exact = nt.and_then(|nt| nt.version.clone()).map(|version| (version, "file version of nt"));
-    let by_build = || draft.build.map(|build| (format!("{}.{build}", major_version(build)), "build number"));
+    let by_build =
+        || draft.build.map(|build| (format!("{}.{build}", knowledge::nt_version(build)), "build number"));
     let os_version = exact.or_else(|| draft.os_version.clone()).or_else(by_build);
     let joined = |keys: &[&str]| {
         let parts: Vec<&str> =

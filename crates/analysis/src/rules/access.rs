@@ -2,7 +2,7 @@
 //! stand, what did it touch, and could it have faulted the way the machine says?
 
 use super::{driver_cause, firmware, memory, processor};
-use crate::facts::{Facts, Standing};
+use crate::facts::{Facts, Standing, Stop, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class, Suspect, SuspectKind};
 use crate::weights;
@@ -22,23 +22,29 @@ const NULL_AREA: u64 = 0x1_0000;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
-    if !matches!(stop.base, 0x0a | 0xd1 | 0x50 | 0x1e | 0x3b | 0x7e | 0x8e | 0xbe | 0xfc | 0xd5 | 0x7f)
-        || (stop.base == 0x7f && stop.arg(1) == 8)
-    {
+    if !is_about_code(stop) {
         return;
     }
     who_ran(facts, findings);
-    misaligned(facts, findings);
+    if misaligned(facts, findings) {
+        return; // what stands there was never meant as an instruction: what it touches tells nothing
+    }
     let status = facts.exception().map(|exception| exception.code);
     if status == Some(ILLEGAL_INSTRUCTION) {
         illegal_instruction(facts, findings);
     } else if status == Some(IN_PAGE_ERROR) {
         in_page_error(facts, findings);
-    } else if let Some(address) = fault_address(facts) {
-        if agreement(facts, findings, address) != Agreement::Impossible {
-            touched(facts, findings, address);
-        }
+    } else if let Some(address) = fault_address(facts)
+        && agreement(facts, findings, address) != Agreement::Impossible
+    {
+        touched(facts, findings, address);
     }
+}
+
+/// Stops about an instruction that faulted, this file's family.
+pub(super) fn is_about_code(stop: &Stop) -> bool {
+    matches!(stop.base, 0x0a | 0xd1 | 0x50 | 0x1e | 0x3b | 0x7e | 0x8e | 0xbe | 0xfc | 0xd5 | 0x7f)
+        && !(stop.base == 0x7f && stop.arg(1) == 8)
 }
 
 /// The address the fault was about: an argument, the exception's second parameter, or, where neither tells, the one address
@@ -73,11 +79,24 @@ fn who_ran(facts: &Facts<'_>, findings: &mut Findings) {
         facts.context().map_or_else(|| format!("ln {address:#}"), |context| context.command.clone());
     let cause = driver_cause(facts, image);
     let text = format!("the instruction that faulted is {label}");
-    match facts.standing(image) {
+    match standing(image) {
         Standing::ThirdParty => {
             findings.supports(
                 &cause,
                 evidence(Basis::Context, weights::STRONG, text).shown_by(command).at(address),
+            );
+        }
+        Standing::Carrier => {
+            let text = format!("{text}: {image} works with what the drivers it carries hand to it");
+            findings.supports(
+                &Cause::of(Class::DriverBug),
+                evidence(Basis::Context, weights::MODERATE, text.clone())
+                    .shown_by(command.clone())
+                    .at(address),
+            );
+            findings.supports(
+                &cause,
+                evidence(Basis::Context, weights::NOTED, text).shown_by(command).at(address),
             );
         }
         Standing::Inbox => {
@@ -91,6 +110,10 @@ fn who_ran(facts: &Facts<'_>, findings: &mut Findings) {
                 evidence(Basis::Knowledge, weights::SLIGHT, text)
                     .shown_by(format!("lmvm {}", display(&place))),
             );
+            if let Some(other) = facts.nearest_third_party() {
+                let text = format!("{other} stands on the same stack and does not come with Windows");
+                findings.contradicts(&cause, evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k"));
+            }
         }
         Standing::Core => {
             let text = format!("{text}: the kernel worked on what it was given");
@@ -127,6 +150,10 @@ fn callers_of_core(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// Control went where no module is.
 fn outside_modules(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
+    let lists_the_kernel = facts.witness.modules().iter().any(|m| standing(&m.image) == Standing::Core);
+    if !facts.is_dump() && !lists_the_kernel {
+        return; // a text without the list of modules shows nothing by naming none
+    }
     let text = format!(
         "the instruction pointer {} lies in no module: control went through a bad pointer",
         address.windbg()
@@ -257,14 +284,14 @@ fn explains(size: usize, at: VirtAddr, address: VirtAddr) -> bool {
 }
 
 /// An instruction pointer inside an instruction: control did not come there by any code.
-fn misaligned(facts: &Facts<'_>, findings: &mut Findings) {
+fn misaligned(facts: &Facts<'_>, findings: &mut Findings) -> bool {
     const WINDOW: u64 = 0x80;
     let Some(address) = facts.code_address().filter(|_| facts.x64().is_some() && facts.is_dump()) else {
-        return;
+        return false;
     };
     let before = facts.witness.bytes(address.minus(WINDOW), WINDOW as usize);
     if before.len() != WINDOW as usize || !boundary_x64(&before).is_inside() {
-        return;
+        return false;
     }
     let boundary = boundary_x64(&before);
     let text = format!(
@@ -279,6 +306,7 @@ fn misaligned(facts: &Facts<'_>, findings: &mut Findings) {
     findings.supports(&processor(), item(weights::CLEAR));
     findings.supports(&memory(), item(weights::MODERATE));
     findings.contradicts_all(|cause| is_software(cause.class), &item(weights::MODERATE));
+    true
 }
 
 fn software_causes(findings: &Findings) -> Vec<Cause> {
@@ -293,34 +321,30 @@ fn impossible(facts: &Facts<'_>, findings: &mut Findings, text: &str, command: &
         Class::OsBug,
         Suspect { kind: SuspectKind::Os, module: None, name: "the hypervisor below Windows".to_owned() },
     );
-    match system.hypervisor.known_with_source() {
-        Some((Hypervisor::Present | Hypervisor::Root, source)) => {
-            findings.supports(&hypervisor, item(weights::MODERATE));
-            findings.supports(&firmware(), item(weights::MODERATE));
-            findings.supports(&processor(), item(weights::SLIGHT));
-            let role = match system.hypervisor.get() {
-                Some(Hypervisor::Root) => "this Windows is Hyper-V's root partition",
-                _ => "a hypervisor runs below this Windows",
-            };
-            let text = format!(
-                "{role} ({source}): an access that the hypervisor refuses comes back as an exception the instruction could not raise alone"
-            );
-            findings.supports(
-                &hypervisor,
-                evidence(Basis::Environment, weights::SLIGHT, text).shown_by("!cpuinfo; lm"),
-            );
-        }
-        _ => {
-            findings.supports(&processor(), item(weights::CLEAR));
-            findings.supports(&firmware(), item(weights::SLIGHT));
-        }
+    if let Some((Hypervisor::Present | Hypervisor::Root, source)) = system.hypervisor.known_with_source() {
+        findings.supports(&hypervisor, item(weights::MODERATE));
+        findings.supports(&firmware(), item(weights::MODERATE));
+        findings.supports(&processor(), item(weights::SLIGHT));
+        let role = match system.hypervisor.get() {
+            Some(Hypervisor::Root) => "this Windows is Hyper-V's root partition",
+            _ => "a hypervisor runs below this Windows",
+        };
+        let text = format!(
+            "{role} ({source}): an access that the hypervisor refuses comes back as an exception the instruction could not raise alone"
+        );
+        findings.supports(
+            &hypervisor,
+            evidence(Basis::Environment, weights::SLIGHT, text).shown_by("!cpuinfo; lm"),
+        );
+    } else {
+        findings.supports(&processor(), item(weights::CLEAR));
+        findings.supports(&firmware(), item(weights::SLIGHT));
     }
     trap_entry(facts, findings, &hypervisor);
     firmware_set_up(facts, findings);
-    let weaker = evidence(Basis::CodeBytes, weights::SLIGHT, text).shown_by(command).at(at);
-    let names_a_driver = |cause: &Cause| {
-        is_software(cause.class) && cause.suspect.as_ref().is_some_and(|s| s.module.is_some())
-    };
+    let weaker = evidence(Basis::CodeBytes, weights::MODERATE, text).shown_by(command).at(at);
+    let names_a_driver =
+        |cause: &Cause| is_software(cause.class) && cause.suspect.as_ref().is_none_or(|s| s.module.is_some());
     findings.contradicts_all(names_a_driver, &weaker);
 }
 

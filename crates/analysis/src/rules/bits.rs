@@ -1,6 +1,6 @@
 //! Single flipped bits in addresses: what failing memory does, and software hardly ever.
 
-use super::access::{exception_command, fault_address};
+use super::access::{exception_command, fault_address, is_software};
 use super::{memory, processor};
 use crate::facts::Facts;
 use crate::findings::{Findings, evidence};
@@ -55,6 +55,8 @@ fn found(facts: &Facts<'_>, findings: &mut Findings, weight: f64, text: &str, bi
         |weight| evidence(Basis::Memory, weight, text).shown_by(command.clone()).with_bit(bit).at(address);
     findings.supports(&memory(), item(weight));
     findings.supports(&processor(), item(weights::SLIGHT));
+    // Code that was handed a pointer with a flipped bit is the victim of it, whoever's code it is.
+    findings.contradicts_all(|cause| is_software(cause.class), &item(weights::CLEAR));
 }
 
 /// One bit above the null area, and a small offset.

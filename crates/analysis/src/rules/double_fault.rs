@@ -2,13 +2,14 @@
 //! out; limits and page tables prove it, a Child-SP just under a page line only suggests it.
 
 use super::{driver_cause, processor};
-use crate::facts::{Facts, Standing};
+use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class};
 use crate::weights;
 use crate::witness::Topic;
 use stopcode_base::{Registers, VirtAddr};
-use stopcode_kernel::{Pte, Stack};
+use stopcode_kernel::{Frame, Pte, Stack};
+use stopcode_knowledge::{self as knowledge, Category};
 
 /// What the processor pushes for an exception: five words and an error code.
 const EXCEPTION_PUSH: u64 = 0x30;
@@ -24,6 +25,8 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(pointer) = stack_pointer_at_fault(facts) else {
         findings.missing("the stack pointer at the fault: neither arguments nor stack tell it".to_owned());
         generic(findings);
+        shallow_stack(facts, findings);
+        products(facts, findings);
         return;
     };
     match limits(facts) {
@@ -32,6 +35,10 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     }
     refute_frozen(facts, findings);
     who_used_the_stack(facts, findings);
+    verifiers_part(facts, findings);
+    shallow_stack(facts, findings);
+    first_exception(facts, findings);
+    products(facts, findings);
     other_readings(findings);
 }
 
@@ -43,14 +50,27 @@ fn stack_pointer_at_fault(facts: &Facts<'_>) -> Option<VirtAddr> {
     if frame.is_kernel() && pointer.is_kernel() {
         return Some(pointer);
     }
-    let rip = VirtAddr(stop.arg(4));
-    let on_stack =
-        facts.witness.stacks().iter().flat_map(|stack| &stack.frames).find(|frame| frame.instruction == rip);
-    on_stack.map(|frame| frame.stack_pointer).or_else(|| {
-        let context = facts.context()?;
-        let Registers::X64(registers) = &context.registers else { return None };
-        (registers.rip == rip.0).then(|| VirtAddr(registers.rsp()))
-    })
+    let (stack, index) = interrupted(facts)?;
+    stack.frames.get(index).map(|frame| frame.stack_pointer).filter(|pointer| pointer.is_kernel()).or_else(
+        || {
+            let context = facts.context()?;
+            let Registers::X64(registers) = &context.registers else { return None };
+            (registers.rip == stop.arg(4)).then(|| VirtAddr(registers.rsp()))
+        },
+    )
+}
+
+/// The frame that the double fault interrupted: at the address in Arg4, or the one below the handler.
+fn interrupted<'w>(facts: &Facts<'w>) -> Option<(&'w Stack, usize)> {
+    let rip = VirtAddr(facts.stop.as_ref()?.arg(4));
+    let find = |is: &dyn Fn(&Frame) -> bool| {
+        facts.witness.stacks().iter().find_map(|stack| Some((stack, stack.frames.iter().position(is)?)))
+    };
+    let at_address = |frame: &Frame| rip.0 != 0 && frame.instruction == rip;
+    let handler = |frame: &Frame| {
+        frame.place.symbol.as_deref().is_some_and(|symbol| symbol.starts_with("KiDoubleFaultAbort"))
+    };
+    find(&at_address).or_else(|| find(&handler).map(|(stack, index)| (stack, index + 1)))
 }
 
 fn limits(facts: &Facts<'_>) -> Option<(VirtAddr, VirtAddr)> {
@@ -201,7 +221,7 @@ fn against_page_line(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAd
     } else if below < 0x200 || pointer.0 % PAGE < EXCEPTION_PUSH + TRAP_FRAME {
         let text =
             format!("the stack pointer at the fault, {}, lies at the edge of a page", pointer.windbg());
-        findings.supports(&overflow(), item(weights::CLEAR, text));
+        findings.supports(&overflow(), item(weights::LIKELY, text));
     } else {
         let text = format!(
             "a double fault is most often a kernel stack that ran out; the pointer {} alone does not show it",
@@ -214,8 +234,137 @@ fn against_page_line(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAd
 /// Without a stack pointer: what double faults mostly are.
 fn generic(findings: &mut Findings) {
     let text = "a double fault (Arg1 8) is most often a kernel stack that ran out";
-    findings.supports(&overflow(), evidence(Basis::Arguments, weights::CLEAR, text).shown_by(".bugcheck"));
+    findings.supports(&overflow(), evidence(Basis::Arguments, weights::MODERATE, text).shown_by(".bugcheck"));
     other_readings(findings);
+}
+
+/// How old a driver is: before the crash where its time is known, else by date alone.
+fn age(facts: &Facts<'_>, findings: &mut Findings, cause: &Cause, image: &str) {
+    const YEAR_SECONDS: f64 = 365.25 * 86_400.0;
+    let Some(linked) = facts.module(image).and_then(|module| module.link_date.get()) else { return };
+    let crash = facts.witness.system().crash_time.get();
+    let years = crash
+        .map(|crash| (crash.unix_seconds() - linked.unix_seconds()) as f64 / YEAR_SECONDS)
+        .map(f64::floor)
+        .filter(|years| *years >= 2.0);
+    let text = match years {
+        Some(years) => {
+            format!("{image} was linked on {}, {years:.0} years before the crash", linked.date_text())
+        }
+        None => format!("{image} was linked on {}", linked.date_text()),
+    };
+    let command = format!("lmvm {}", image.rsplit_once('.').map_or(image, |(stem, _)| stem));
+    findings.supports(cause, evidence(Basis::Modules, weights::NOTED, text).shown_by(command));
+}
+
+/// A stack that is walked to its end and shallow: it cannot have run out.
+fn shallow_stack(facts: &Facts<'_>, findings: &mut Findings) {
+    /// Kernel stacks have 0x3000 bytes at least (x86), 0x6000 on x64.
+    const SHALLOW: u64 = 0x1800;
+    const ENTRIES: [&str; 5] = [
+        "KiSystemService",
+        "KiSystemCall64",
+        "KiFastCallEntry",
+        "KiStartSystemThread",
+        "KxStartSystemThread",
+    ];
+    let Some(stack) = facts.judged() else { return };
+    let start = interrupted(facts).map_or(0, |(_, index)| index);
+    let frames = stack.frames.get(start..).unwrap_or_default();
+    let is_entry = |frame: &&Frame| {
+        frame
+            .place
+            .symbol
+            .as_deref()
+            .is_some_and(|symbol| ENTRIES.iter().any(|entry| symbol.starts_with(entry)))
+    };
+    let (Some(inner), Some(entry)) = (frames.first(), frames.iter().find(is_entry)) else { return };
+    // An expanded stack is left by a switch, and what the walk shows of it may be shallow.
+    let expanded = frames.iter().any(|frame| {
+        frame
+            .place
+            .symbol
+            .as_deref()
+            .is_some_and(|symbol| symbol.contains("KernelStack") || symbol.contains("SwitchStack"))
+    });
+    let depth = entry.stack_pointer.0.checked_sub(inner.stack_pointer.0).filter(|depth| *depth < SHALLOW);
+    let Some(depth) = depth.filter(|_| !expanded && inner.stack_pointer.0 != 0) else { return };
+    let text = format!(
+        "the stack is walked down to the thread's entry ({}) and only {depth:#x} bytes deep: it had not run out",
+        entry.place.label().unwrap_or_default()
+    );
+    let item = |weight| evidence(Basis::Stack, weight, text.clone()).shown_by("kf");
+    findings.contradicts(&overflow(), item(weights::STRONG));
+    findings.supports(&processor(), item(weights::MODERATE));
+    findings.supports(&super::memory(), item(weights::SLIGHT));
+}
+
+/// An exception was being dispatched when the double fault came: the oldest one on the stack began it all.
+fn first_exception(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some((stack, start)) = interrupted(facts) else { return };
+    let frames = stack.frames.get(start..).unwrap_or_default();
+    let is_entry = |frame: &Frame| {
+        frame.place.symbol.as_deref().is_some_and(|symbol| {
+            symbol.starts_with("Ki") && (symbol.ends_with("Trap") || symbol.ends_with("Fault"))
+        })
+    };
+    let dispatching = frames.iter().any(|frame| frame.place.symbol.as_deref() == Some("KiDispatchException"));
+    let Some(raiser) = frames.iter().rposition(is_entry).and_then(|entry| frames.get(entry + 1)) else {
+        return;
+    };
+    let Some(image) = raiser.place.image.as_deref().filter(|_| dispatching) else { return };
+    let label = raiser.place.label().unwrap_or_default();
+    let text = format!(
+        "{label} had raised an exception, and the double fault came while Windows handled that: the first exception is the one to explain"
+    );
+    let weight = if standing(image) == Standing::ThirdParty { weights::CLEAR } else { weights::SLIGHT };
+    findings.supports(
+        &driver_cause(facts, image),
+        evidence(Basis::Stack, weight, text).shown_by("k").at(raiser.instruction),
+    );
+}
+
+/// Filters that are known to be there deepen every file and network operation.
+fn products(facts: &Facts<'_>, findings: &mut Findings) {
+    let stacked: Vec<&str> = facts
+        .judged()
+        .into_iter()
+        .flat_map(|stack| &stack.frames)
+        .filter_map(|f| f.place.image.as_deref())
+        .collect();
+    let maker_on_stack = |product: &str| {
+        let word = product.split(' ').next().unwrap_or_default();
+        stacked.iter().filter_map(|image| knowledge::driver(image)).any(|driver| driver.vendor.contains(word))
+    };
+    let named = facts.witness.remarks().iter().filter(|remark| remark.topic == Topic::Product);
+    let named = named.filter(|remark| !maker_on_stack(&remark.text));
+    for product in named.map(|remark| remark.text.as_str()).take(3) {
+        let text = format!(
+            "the text names {product}: present by what it says, not on the stack shown; such filters deepen file and network operations"
+        );
+        findings.supports(&overflow(), evidence(Basis::Environment, weights::NOTED, text).shown_by("lm"));
+    }
+    let filters = facts.witness.modules().iter().map(|module| module.image.as_str()).filter(|image| {
+        !stacked.contains(image)
+            && knowledge::driver(image)
+                .is_some_and(|driver| !driver.inbox && driver.category == Category::Antivirus)
+    });
+    let filters: Vec<&str> = filters.take(4).collect();
+    let vendor = filters.first().and_then(|image| knowledge::driver(image)).map(|driver| driver.vendor);
+    if !filters.is_empty() {
+        let text = format!(
+            "{} ({}) {} loaded, though not seen on the stack: such filters deepen file operations",
+            filters.join(", "),
+            vendor.as_deref().unwrap_or("an antivirus product"),
+            if filters.len() == 1 { "is" } else { "are" }
+        );
+        let command = filters
+            .iter()
+            .map(|image| format!("lmvm {}", image.rsplit_once('.').map_or(*image, |(stem, _)| stem)))
+            .collect::<Vec<_>>()
+            .join("; ");
+        findings.supports(&overflow(), evidence(Basis::Modules, weights::NOTED, text).shown_by(command));
+    }
 }
 
 fn other_readings(findings: &mut Findings) {
@@ -230,34 +379,31 @@ fn refute_frozen(facts: &Facts<'_>, findings: &mut Findings) {
     if frozen == 0 {
         return;
     }
-    let hang = Cause::of(Class::DeadlockOrHang);
-    let theory = facts.witness.remarks().iter().find(|remark| remark.topic == Topic::Theory);
+    let theory = facts.witness.remarks().iter().any(|remark| remark.topic == Topic::Theory);
+    let opening = if theory {
+        "the theory that the other processors hung because they could not take an interrupt does not hold: "
+    } else {
+        ""
+    };
     let text = format!(
-        "IpiFrozen 2 [Frozen] on {frozen} of {all} processors only says that they obeyed the freeze every bug check sends after \
+        "{opening}IpiFrozen 2 [Frozen] on {frozen} of {all} processors only says that they obeyed the freeze every bug check sends after \
          the fault; it is the picture of every healthy dump and no sign of an interrupt that was not answered"
     );
-    if theory.is_some() {
-        let claim = "the text reads the frozen processors as ones that could not take the interrupt";
-        findings.supports(&hang, evidence(Basis::Knowledge, weights::NOTED, claim).shown_by("!ipi"));
-        findings
-            .contradicts(&hang, evidence(Basis::Environment, weights::STRONG, text.clone()).shown_by("!ipi"));
-    }
-    findings.supports(&overflow(), evidence(Basis::Environment, weights::NOTED, text).shown_by("!ipi"));
+    let weight = if theory { weights::SLIGHT } else { weights::NOTED };
+    findings.supports(&overflow(), evidence(Basis::Environment, weight, text).shown_by("!ipi"));
 }
 
 /// Bytes per module on the stack that ran out, largest first.
 fn who_used_the_stack(facts: &Facts<'_>, findings: &mut Findings) {
-    let Some(stop) = &facts.stop else { return };
-    let rip = VirtAddr(stop.arg(4));
-    let holds_fault = |stack: &&Stack| stack.frames.iter().any(|frame| frame.instruction == rip);
-    let Some(stack) = facts.witness.stacks().iter().find(holds_fault) else { return };
-    let Some(start) = stack.frames.iter().position(|frame| frame.instruction == rip) else { return };
+    let Some((stack, start)) = interrupted(facts) else { return };
     let frames = stack.frames.get(start..).unwrap_or_default();
     let mut used: Vec<(&str, u64)> = Vec::new();
     for pair in frames.windows(2) {
         let [inner, outer] = pair else { continue };
         let bytes = outer.stack_pointer.0.saturating_sub(inner.stack_pointer.0);
-        let Some(image) = inner.place.image.as_deref().filter(|_| bytes < 0x1_0000) else { continue };
+        // What lies in a gap belongs to frames that were not found.
+        let measured = bytes < 0x1_0000 && !outer.gap_before;
+        let Some(image) = inner.place.image.as_deref().filter(|_| measured) else { continue };
         match used.iter_mut().find(|(name, _)| *name == image) {
             Some((_, sum)) => *sum += bytes,
             None => used.push((image, bytes)),
@@ -277,30 +423,46 @@ fn who_used_the_stack(facts: &Facts<'_>, findings: &mut Findings) {
             ));
         }
     }
-    for image in used
-        .iter()
-        .map(|(image, _)| *image)
-        .filter(|image| facts.standing(image) == Standing::ThirdParty)
-        .take(2)
+    for image in
+        used.iter().map(|(image, _)| *image).filter(|image| standing(image) == Standing::ThirdParty).take(2)
     {
+        let cause = driver_cause(facts, image);
+        let label = frames
+            .iter()
+            .find(|frame| frame.place.image.as_deref() == Some(image))
+            .and_then(|frame| frame.place.label())
+            .unwrap_or_default();
         let text = format!(
-            "{image} stands below the frames that ran out of stack: it is part of the depth, which does not make it guilty"
+            "{label} stands on the stack that ran out: it is part of the depth, which does not make it guilty"
         );
-        findings.supports(
-            &driver_cause(facts, image),
-            evidence(Basis::Stack, weights::NOTED, text).shown_by("kf"),
+        findings.supports(&cause, evidence(Basis::Stack, weights::MODERATE, text).shown_by("kf"));
+        age(facts, findings, &cause, image);
+    }
+}
+
+/// Driver Verifier adds calls of its own to every call it watches.
+fn verifiers_part(facts: &Facts<'_>, findings: &mut Findings) {
+    let is_verifiers = |frame: &&Frame| {
+        let symbol = frame.place.symbol.as_deref().unwrap_or_default();
+        ["Verifier", "Vi", "Vf", "MmVerifier"].iter().any(|prefix| symbol.starts_with(prefix))
+    };
+    let shown = interrupted(facts)
+        .and_then(|(stack, start)| stack.frames.get(start..))
+        .and_then(|frames| frames.iter().find(is_verifiers));
+    let flags = facts.witness.verifier().value().map_or(0, |verifier| verifier.flags);
+    let item = if let Some(frame) = shown {
+        let text = format!(
+            "Driver Verifier's own checks stand on this stack ({}): they add frames that would not be there without it",
+            frame.place.label().unwrap_or_default()
         );
-    }
-    let verifier = frames.iter().any(|frame| {
-        frame.place.symbol.as_deref().is_some_and(|s| {
-            s.starts_with("Verifier")
-                || s.starts_with("Vi")
-                || s.starts_with("Vf")
-                || s.starts_with("MmVerifier")
-        })
-    });
-    if verifier {
-        let text = "Driver Verifier's own checks stand on this stack: they add frames that would not be there without it";
-        findings.supports(&overflow(), evidence(Basis::Verifier, weights::SLIGHT, text).shown_by("k"));
-    }
+        evidence(Basis::Verifier, weights::SLIGHT, text).shown_by("k")
+    } else if flags != 0 {
+        let text = format!(
+            "Driver Verifier was on (flags {flags:#x}): its checks add frames to every call that it watches, which would not be there without it"
+        );
+        evidence(Basis::Verifier, weights::SLIGHT, text).shown_by("!verifier")
+    } else {
+        return;
+    };
+    findings.supports(&overflow(), item);
 }

@@ -72,7 +72,7 @@ fn clock_watchdog(facts: &Facts<'_>, findings: &mut Findings) {
                 );
                 findings.supports(
                     &driver_cause(facts, image),
-                    evidence(Basis::Stack, weights::MODERATE, text).shown_by(format!("~{number}k")),
+                    evidence(Basis::Stack, weights::MODERATE, text).shown_by("!running -it"),
                 );
             }
         }
@@ -84,12 +84,12 @@ fn dpc_watchdog(facts: &Facts<'_>, findings: &mut Findings) {
     if stop.arg(1) == 0 {
         let text = format!("one DPC ran {:#x} ticks of {:#x} allowed", stop.arg(2), stop.arg(3));
         let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
-        findings.supports(&Cause::of(Class::DriverBug), item(weights::SLIGHT));
+        findings.supports(&Cause::of(Class::DriverBug), item(weights::LIKELY));
     } else {
         let text = "DPCs and interrupts took too long in sum (Arg1 1): who took how much is in the processors' history, seldom in a minidump";
         findings.supports(
             &Cause::of(Class::DriverBug),
-            evidence(Basis::Arguments, weights::NOTED, text).shown_by(".bugcheck"),
+            evidence(Basis::Arguments, weights::SLIGHT, text).shown_by(".bugcheck"),
         );
         findings.missing("the DPC history of all processors: not in this dump".to_owned());
     }

@@ -11,7 +11,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
     match (stop.base, stop.arg(1)) {
         (0x1a, 0x41790..=0x41793 | 0x403 | 0x411 | 0x3453 | 0x8884..=0x8888 | 0x61940 | 0x61941) => {
-            page_table(facts, findings)
+            page_table(facts, findings);
         }
         (0x1a, 0x31) => {
             let text = "code or relocation data of an image is corrupt in memory (Arg1 0x31)";
@@ -27,15 +27,17 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
                 item(weights::MODERATE),
             );
         }
-        (0x1a, _) | (0x4e, _) => {
+        (0x1a | 0x4e, _) => {
             let text = format!(
                 "the memory manager found its tables damaged ({:#x}, Arg1 {:#x})",
                 stop.base,
                 stop.arg(1)
             );
             let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
-            findings.supports(&memory(), item(weights::SLIGHT));
-            findings.supports(&Cause::of(Class::PoolCorruptionByDriver), item(weights::SLIGHT));
+            // Page frames are handed out through lists of pages that drivers fill and return; doing that wrongly damages them
+            // more often than memory fails.
+            findings.supports(&Cause::of(Class::PoolCorruptionByDriver), item(weights::LIKELY));
+            findings.supports(&memory(), item(weights::NOTED));
         }
         (0x12b, _) => {
             let text =

@@ -9,15 +9,19 @@ mod foreign;
 mod hang;
 mod hardware;
 mod memory_manager;
+mod own_act;
 mod pool;
 mod power;
 mod process;
 mod reported;
 mod suspects;
+#[cfg(test)]
+mod tests;
+mod usual;
 mod verifier;
 mod video;
 
-use crate::facts::{Facts, Standing};
+use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings};
 use crate::verdict::{Class, Suspect, SuspectKind};
 use stopcode_knowledge::{self as knowledge, Category};
@@ -26,8 +30,9 @@ use stopcode_knowledge::{self as knowledge, Category};
 type Rule = fn(&Facts<'_>, &mut Findings);
 
 /// In this order: a rule may look at what earlier ones found (`environment` weighs against all of them).
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 17] = [
     verifier::rule,
+    own_act::rule,
     double_fault::rule,
     memory_manager::rule,
     pool::rule,
@@ -41,6 +46,7 @@ const RULES: [Rule; 15] = [
     foreign::rule,
     suspects::rule,
     reported::rule,
+    usual::rule,
     environment::rule,
 ];
 
@@ -53,8 +59,10 @@ pub(crate) fn run(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// The cause that a driver's own fault would be, by what the driver is for.
 pub(crate) fn driver_cause(facts: &Facts<'_>, image: &str) -> Cause {
-    let class = match facts.standing(image) {
+    let class = match standing(image) {
         Standing::Core => Class::OsBug,
+        // The window manager is a part of the kernel in files of its own, whatever it draws with.
+        Standing::Carrier | Standing::Inbox if image.starts_with("win32k") => Class::OsBug,
         _ => match knowledge::driver(image).map(|driver| driver.category) {
             Some(Category::Antivirus | Category::VpnFilter | Category::Security) => {
                 Class::AntivirusOrFilterDriver
@@ -64,6 +72,18 @@ pub(crate) fn driver_cause(facts: &Facts<'_>, image: &str) -> Cause {
         },
     };
     Cause::by(class, facts.driver_suspect(image))
+}
+
+/// What a driver's place on the stack of this stop would make it: the stop code says what kind of fault it was.
+pub(crate) fn cause_on_stack(facts: &Facts<'_>, image: &str) -> Cause {
+    let Some(stop) = &facts.stop else { return driver_cause(facts, image) };
+    if verifier::is_verifiers(stop.base) {
+        Cause::by(Class::VerifierDetectedDriverBug, facts.driver_suspect(image))
+    } else if pool::is_damage(stop) {
+        Cause::by(Class::PoolCorruptionByDriver, facts.driver_suspect(image))
+    } else {
+        driver_cause(facts, image)
+    }
 }
 
 /// A part of the machine as a suspect.
@@ -78,7 +98,7 @@ pub(crate) fn memory() -> Cause {
 
 /// The processor.
 pub(crate) fn processor() -> Cause {
-    hardware(Class::ProcessorHardware, "the processor or how it is driven (voltage, clock, microcode)")
+    hardware(Class::ProcessorHardware, "core, voltage, clock or microcode")
 }
 
 /// Firmware.
@@ -91,5 +111,5 @@ pub(crate) fn firmware() -> Cause {
 
 /// True if exactly one bit is set.
 pub(crate) const fn single_bit(value: u64) -> bool {
-    value != 0 && value & (value - 1) == 0
+    value.is_power_of_two()
 }

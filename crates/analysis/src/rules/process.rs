@@ -49,11 +49,11 @@ fn critical_process(facts: &Facts<'_>, findings: &mut Findings) {
     };
     findings.supports(&storage(), item(weights::SLIGHT));
     findings.supports(&Cause::of(Class::FilesystemCorruption), item(weights::SLIGHT));
-    findings.supports(&memory(), item(weights::SLIGHT));
+    findings.supports(&memory(), item(weights::NOTED));
     if let Some(process) = process {
         let suspect =
             Suspect { kind: SuspectKind::Process, module: Some(process.to_ascii_lowercase()), name: process };
-        findings.supports(&Cause::by(Class::OsBug, suspect), item(weights::SLIGHT));
+        findings.supports(&Cause::by(Class::OsBug, suspect), item(weights::NOTED));
     }
     findings.missing("why the process ended: its exit status and its own exception are user-mode facts that a minidump does not hold".to_owned());
 }

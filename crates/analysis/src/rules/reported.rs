@@ -1,7 +1,7 @@
 //! What others already concluded: a debugger's blame in pasted text. Evidence, never an answer.
 
 use super::driver_cause;
-use crate::facts::{Facts, Standing};
+use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Findings, evidence};
 use crate::verdict::Basis;
 use crate::weights;
@@ -10,7 +10,7 @@ use crate::witness::Topic;
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     for remark in facts.witness.remarks().iter().filter(|r| r.topic == Topic::DebuggerBlame) {
         let image = remark.text.to_ascii_lowercase();
-        if facts.standing(&image) != Standing::ThirdParty || !image.contains('.') {
+        if standing(&image) != Standing::ThirdParty || !image.contains('.') {
             continue;
         }
         let text =

@@ -1,21 +1,49 @@
 //! Who stands on the stack: drivers that do not come with Windows, nearest to the fault first.
 
-use super::driver_cause;
+use super::{cause_on_stack, driver_cause};
 use crate::facts::{Facts, Standing};
-use crate::findings::{Findings, evidence};
-use crate::verdict::Basis;
+use crate::findings::{Cause, Findings, evidence};
+use crate::verdict::{Basis, Class};
 use crate::weights;
 use stopcode_kernel::StackKind;
 use stopcode_knowledge as knowledge;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     third_parties(facts, findings);
+    carriers(facts, findings);
     unloaded(facts, findings);
+}
+
+/// No driver but frameworks of Windows on the stack: one that they carry gave them the work.
+fn carriers(facts: &Facts<'_>, findings: &mut Findings) {
+    let about_code = facts.stop.as_ref().is_some_and(super::access::is_about_code);
+    if !about_code || facts.code_address().is_some() || facts.nearest_third_party().is_some() {
+        return; // who ran is known, or the stop is not about code
+    }
+    let Some(stack) = facts.judged() else { return };
+    let first = facts.standees(stack).find(|standee| standee.standing != Standing::Core);
+    let Some(first) = first.filter(|first| first.standing == Standing::Carrier && first.index <= 8) else {
+        return;
+    };
+    let text = format!(
+        "{} is the first frame outside the kernel: it carries out what a driver above or below it asks for",
+        first.frame.place.label().unwrap_or_default()
+    );
+    findings.supports(
+        &Cause::of(Class::DriverBug),
+        evidence(Basis::Stack, weights::MODERATE, text).shown_by("k").at(first.frame.instruction),
+    );
 }
 
 /// Drivers on the judged stack. The nearest to the fault weighs most: others only passed the work on.
 fn third_parties(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stack) = facts.judged() else { return };
+    if facts.stop.as_ref().is_some_and(|stop| stop.base == 0x7f && stop.arg(1) == 8) {
+        return; // who stands on a stack that ran out made it deeper: `double_fault` weighs that
+    }
+    let weighed_by_access = facts.stop.as_ref().is_some_and(super::access::is_about_code);
+    let running =
+        facts.code_address().filter(|_| weighed_by_access).and_then(|address| facts.place(address).image);
     let mut seen: Vec<&str> = Vec::new();
     for standee in facts.standees(stack).filter(|s| s.standing == Standing::ThirdParty) {
         let Some(image) = standee.frame.place.image.as_deref() else { continue };
@@ -25,24 +53,29 @@ fn third_parties(facts: &Facts<'_>, findings: &mut Findings) {
         let first = seen.is_empty();
         seen.push(image);
         let near = standee.index <= 8;
-        let weight = match (first, near, standee.frame.trust.is_high()) {
-            (true, true, true) => weights::CLEAR,
-            (true, true, false) | (true, false, true) => weights::MODERATE,
-            (true, false, false) | (false, true, _) => weights::SLIGHT,
-            (false, false, _) => weights::NOTED,
+        // That it runs was weighed as such; that it stands on the stack is then no second fact.
+        let weight = if running.as_deref() == Some(image) {
+            weights::NOTED
+        } else {
+            match (first, near, standee.frame.trust.is_high()) {
+                (true, true, true) => weights::NEAREST,
+                (true, true, false) | (true, false, true) => weights::LIKELY,
+                (true, false, false) | (false, true, _) => weights::SLIGHT,
+                (false, false, _) => weights::NOTED,
+            }
         };
         let label = standee.frame.place.label().unwrap_or_default();
         let how = if standee.frame.trust.is_high() { "stands" } else { "appears (found by search)" };
         let order =
-            if first { "first driver that does not come with Windows" } else { "another such driver" };
-        let text = format!("{label} {how} in frame {} of the stack: the {order}", standee.index);
+            if first { "the first driver that does not come with Windows" } else { "another such driver" };
+        let text = format!("{label} {how} in frame {} of the stack: {order}", standee.index);
         let command = if stack.kind == StackKind::Exception {
             facts.context().map_or_else(|| "k".to_owned(), |context| format!("{}; k", context.command))
         } else {
             "k".to_owned()
         };
         findings.supports(
-            &driver_cause(facts, image),
+            &cause_on_stack(facts, image),
             evidence(Basis::Stack, weight, text).shown_by(command).at(standee.frame.instruction),
         );
         known_problem(facts, findings, image);
@@ -56,7 +89,7 @@ fn known_problem(facts: &Facts<'_>, findings: &mut Findings, image: &str) {
         let text = format!("{image} is known for: {problem}");
         let command = format!("lmvm {}", image.rsplit_once('.').map_or(image, |(stem, _)| stem));
         findings.supports(
-            &driver_cause(facts, image),
+            &cause_on_stack(facts, image),
             evidence(Basis::Knowledge, weights::SLIGHT, text).shown_by(command),
         );
     }

@@ -1,7 +1,7 @@
 //! Driver Verifier and the checks that name their culprit: 0xC4, 0xC9, 0xC1, 0xC6, 0xD6, 0xE6, 0xCB, 0xCE, 0xD5, 0x10D.
 
 use super::driver_cause;
-use crate::facts::{Facts, Standing};
+use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class};
 use crate::weights;
@@ -10,10 +10,15 @@ use stopcode_base::VirtAddr;
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
     match stop.base {
-        0xc4 | 0xc9 | 0xc1 | 0xc6 | 0xd6 | 0xe6 => caught(facts, findings),
+        code if is_verifiers(code) => caught(facts, findings),
         0xcb | 0xce | 0xd4 => named(facts, findings),
         _ => {}
     }
+}
+
+/// Stops by which Driver Verifier, or the special pool that it turns on, says who broke a rule.
+pub(super) const fn is_verifiers(base: u32) -> bool {
+    matches!(base, 0xc4 | 0xc9 | 0xc1 | 0xc6 | 0xd6 | 0xe6)
 }
 
 /// Verifier stops in the offender's call: the nearest driver below it is who broke the rule.
@@ -29,7 +34,7 @@ fn caught(facts: &Facts<'_>, findings: &mut Findings) {
         .stacks()
         .iter()
         .flat_map(|stack| facts.standees(stack))
-        .find_map(|standee| (standee.standing == Standing::ThirdParty).then_some(standee));
+        .find(|standee| standee.standing == Standing::ThirdParty);
     let cause = |image: Option<&str>| match image {
         Some(image) => Cause::by(Class::VerifierDetectedDriverBug, facts.driver_suspect(image)),
         None => Cause::of(Class::VerifierDetectedDriverBug),
@@ -57,15 +62,26 @@ fn caught(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
-/// Stops whose argument or stack names a driver that went and left something behind.
+/// Stops about a driver that went and left something behind: the argument says where its code was.
 fn named(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
+    let name = stop.name.as_deref().unwrap_or_default();
     let address = VirtAddr(if stop.base == 0xcb { stop.arg(1) } else { stop.arg(4) });
     let place = facts.place(address);
-    let Some(image) = place.image.as_deref() else { return };
-    let text = format!("{}: {} is in {image}", stop.name.as_deref().unwrap_or_default(), address.windbg());
+    if let Some(image) = place.image.as_deref().filter(|image| standing(image) != Standing::Core) {
+        let text = format!("{name}: {} is in {image}", address.windbg());
+        findings.supports(
+            &driver_cause(facts, image),
+            evidence(Basis::Arguments, weights::DECISIVE, text)
+                .shown_by(format!("ln {address:#}"))
+                .at(address),
+        );
+        return;
+    }
+    let text = format!("{name}: a driver was unloaded, or ended a request, and left work or memory behind");
     findings.supports(
-        &driver_cause(facts, image),
-        evidence(Basis::Arguments, weights::DECISIVE, text).shown_by(format!("ln {address:#}")).at(address),
+        &Cause::of(Class::DriverBug),
+        evidence(Basis::Arguments, weights::STRONG, text).shown_by(".bugcheck; lm u"),
     );
+    findings.missing(format!("which driver owned {}: it is in no module named here", address.windbg()));
 }

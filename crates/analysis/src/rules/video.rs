@@ -1,6 +1,6 @@
 //! Graphics: a card that did not answer in time (0x116, 0x117, 0x119, 0x113, 0x141, 0xEA, 0x10E, 0x1A8).
 
-use crate::facts::{Facts, Standing};
+use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class};
 use crate::weights;
@@ -43,7 +43,7 @@ fn display_driver(facts: &Facts<'_>) -> Option<String> {
     let stop = facts.stop.as_ref()?;
     let responsible =
         (stop.arg(2) != 0).then(|| facts.place(VirtAddr(stop.arg(2)))).and_then(|place| place.image);
-    if let Some(image) = responsible.filter(|image| facts.standing(image) == Standing::ThirdParty) {
+    if let Some(image) = responsible.filter(|image| standing(image) == Standing::ThirdParty) {
         return Some(image);
     }
     let on_stack =

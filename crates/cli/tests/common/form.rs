@@ -73,7 +73,7 @@ const NUMBERS: &[&str] = &[
 const IMAGES: &[&str] = &["stacks/*/frames/*/module", "verdict/hypotheses/*/suspect/module"];
 const TIMES: &[&str] = &["system/crash_time", "modules/*/link_date"];
 
-/// All values at a place, nulls left out.
+/// All values at a place (names, and `*` for every item of an array), nulls left out.
 pub(crate) fn each<'v>(value: &'v Value, place: &str) -> Vec<&'v Value> {
     let mut found = vec![value];
     for step in place.split('/').filter(|step| !step.is_empty()) {
@@ -107,10 +107,14 @@ pub(crate) fn faults_of_dump(dump: &Value) -> Vec<String> {
     demand(NUMBERS, "a number", &Value::is_number);
     demand(TIMES, "RFC 3339 in UTC", &|value| value.as_str().is_some_and(is_time));
     demand(IMAGES, "a lower-case image name", &|value| {
-        value.as_str().is_some_and(|name| name == name.to_lowercase() && !name.contains(['\\', '/']))
+        value.as_str().is_some_and(|name| {
+            !name.contains(|c: char| c.is_ascii_uppercase()) && !name.contains(['\\', '/'])
+        })
     });
     for (place, words) in WORDS {
-        demand(&[place], words, &|value| value.as_str().is_some_and(|word| words.split_whitespace().any(|w| w == word)));
+        demand(&[place], words, &|value| {
+            value.as_str().is_some_and(|word| words.split_whitespace().any(|w| w == word))
+        });
     }
     if dump["stop"].is_object() && dump["stop"]["arguments"].as_array().unwrap().len() != 4 {
         faults.push("a stop code has four arguments".to_owned());
@@ -141,7 +145,8 @@ pub(crate) fn faults_of_series(series: &Value) -> Vec<String> {
     for case in each(series, "cases/*") {
         faults_of_hypotheses(&case["hypotheses"], &mut faults);
     }
-    let mut members: Vec<&str> = each(series, "cases/*/members/*").into_iter().filter_map(Value::as_str).collect();
+    let mut members: Vec<&str> =
+        each(series, "cases/*/members/*").into_iter().filter_map(Value::as_str).collect();
     members.sort_unstable();
     judged.sort_unstable();
     if members != judged {
@@ -229,7 +234,9 @@ fn fits(value: &Value, schema: &Value, root: &Value, at: &str, faults: &mut Vec<
     }
     if let Some(object) = value.as_object() {
         let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        faults.extend(required.filter(|name| !object.contains_key(*name)).map(|name| format!("{at}: no {name}")));
+        faults.extend(
+            required.filter(|name| !object.contains_key(*name)).map(|name| format!("{at}: no {name}")),
+        );
         for (name, inner) in object {
             match schema["properties"].get(name) {
                 Some(schema) => fits(inner, schema, root, &format!("{at}/{name}"), faults),

@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: the binary, the files, and the two judges of a report (its form, its facts).
+//! What the end-to-end tests share: the binary, the files, and two judges of a report (its form, its facts).
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
@@ -28,7 +28,8 @@ pub(crate) struct Run {
 impl Run {
     /// Standard output as the one JSON value it must be.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
     }
 }
 
@@ -61,7 +62,9 @@ pub(crate) fn run<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item =
 pub(crate) fn analyze<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Run {
     let mut command = stopcode();
     command.args(["analyze", "--format", "json"]);
-    paths.into_iter().for_each(|path| drop(command.arg(path.as_ref())));
+    for path in paths {
+        command.arg(path.as_ref());
+    }
     finish(&mut command)
 }
 
@@ -79,14 +82,15 @@ pub(crate) fn feed(command: &mut Command, bytes: &[u8]) -> Run {
     }
 }
 
-/// Says that a test did not run, past the harness that would swallow it.
+/// Says that a test did not run.
 pub(crate) fn skipped(test: &str, why: &str) {
-    writeln!(std::io::stderr(), "SKIPPED: {test}: {why}").unwrap();
+    say(&format!("SKIPPED: {test}: {why}"));
 }
 
-/// Says a figure, likewise.
-pub(crate) fn say(figure: &str) {
-    writeln!(std::io::stderr(), "{figure}").unwrap();
+/// Says a figure or a reason on standard error itself: what goes through `eprintln` the harness swallows.
+pub(crate) fn say(line: &str) {
+    let mut stderr = std::io::stderr().lock();
+    stderr.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// A place among the real data; `None`, loudly, where they are not there.

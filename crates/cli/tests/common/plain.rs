@@ -1,4 +1,4 @@
-//! A second reader of 64-bit small dumps: straight offsets out of the format's description, and no line of ours.
+//! A second reader of 64-bit small dumps: straight offsets from the format's description, no line of ours.
 
 /// A whole, undamaged dump.
 pub(crate) struct Plain<'a>(pub(crate) &'a [u8]);
@@ -86,7 +86,8 @@ impl Plain<'_> {
     /// Where parts of the file start and end: headers, sections, and secondary data; ascending.
     pub(crate) fn section_edges(&self) -> Vec<usize> {
         let mut edges = vec![0x8, 0x348, 0xf00, 0xf98, 0x1030, 0x2000, 0x2080, self.0.len()];
-        for start in [0x2008, 0x2014, 0x2018, 0x201c, 0x2020, 0x2024, 0x2028, 0x2030, 0x2038, 0x2070, 0x2078] {
+        for start in [0x2008, 0x2014, 0x2018, 0x201c, 0x2020, 0x2024, 0x2028, 0x2030, 0x2038, 0x2070, 0x2078]
+        {
             edges.push(self.u32(start) as usize);
         }
         for (start, size) in [(0x2028, 0x202c), (0x2038, 0x203c), (0x2070, 0x2074)] {

@@ -50,7 +50,7 @@ fn frame(
     let image =
         if module == "nt" { "ntoskrnl.exe".to_owned() } else { format!("{}.sys", module.to_lowercase()) };
     FrameReport {
-        instruction: format!("{ip:#x}"),
+        instruction: Some(format!("{ip:#x}")),
         stack_pointer: Some(format!("{sp:#x}")),
         module: Some(t(&image)),
         display: Some(t(module)),
@@ -100,7 +100,7 @@ fn frames(t: Text<'_>) -> Vec<FrameReport> {
     ];
     frames[5].gap_before = true;
     frames.push(FrameReport {
-        instruction: "0xfffffa800cd2b060".to_owned(),
+        instruction: Some("0xfffffa800cd2b060".to_owned()),
         stack_pointer: None,
         module: None,
         display: None,

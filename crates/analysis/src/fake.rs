@@ -1,0 +1,288 @@
+//! A witness made up for tests: says what it is told to say, and nothing else.
+
+use crate::witness::{Remark, Topic, Witness, WitnessKind};
+use std::borrow::Cow;
+use stopcode_base::{Arch, Fact, FileTime, Registers, VirtAddr, X64Registers};
+use stopcode_kernel::{
+    Context, Exception, Frame, Module, Place, Processor, Pte, Stack, StackKind, StopCode, System, Thread,
+    Trust, UnloadedModule, Verifier,
+};
+
+/// Where the fake kernel is loaded.
+pub(crate) const NT: u64 = 0xffff_f800_0000_0000;
+/// Where the first driver is loaded; each further one lies 1 MB above.
+pub(crate) const DRIVERS: u64 = 0xffff_f880_0000_0000;
+/// Child-SP of the innermost frame, unless told otherwise.
+pub(crate) const STACK: u64 = 0xffff_f980_0000_4000;
+
+/// The witness.
+pub(crate) struct Fake {
+    kind: WitnessKind,
+    stop: StopCode,
+    system: System,
+    exception: Option<Exception>,
+    context: Option<Context>,
+    stacks: Vec<Stack>,
+    modules: Vec<Module>,
+    processors: Vec<Processor>,
+    thread: Thread,
+    flags: Option<u32>,
+    memory: Vec<(VirtAddr, Vec<u8>)>,
+    entries: Vec<(VirtAddr, Pte)>,
+    remarks: Vec<Remark>,
+}
+
+fn unknown<T>() -> Fact<T> {
+    Fact::missing("not told")
+}
+
+fn module(image: &str, base: u64) -> Module {
+    Module {
+        image: image.to_owned(),
+        display: if image == "ntoskrnl.exe" { "nt" } else { image.split('.').next().unwrap() }.to_owned(),
+        path: String::new(),
+        base: VirtAddr(base),
+        size: 0x10_0000,
+        time_date_stamp: None,
+        checksum: None,
+        link_date: Fact::missing("not told"),
+        version: None,
+    }
+}
+
+impl Fake {
+    /// A dump with a stop code, the kernel loaded, and nothing else.
+    pub(crate) fn new(code: u32, arguments: [u64; 4]) -> Self {
+        Self {
+            kind: WitnessKind::Dump,
+            stop: StopCode { code, arguments },
+            system: System {
+                os_version: unknown(),
+                product: None,
+                build: None,
+                arch: Some(Arch::X64),
+                processors: None,
+                uptime_seconds: unknown(),
+                crash_time: unknown(),
+                processor_name: None,
+                microcode: None,
+                machine: None,
+                firmware: None,
+                features: None,
+                fingerprint: None,
+                hypervisor: unknown(),
+            },
+            exception: None,
+            context: None,
+            stacks: Vec::new(),
+            modules: vec![module("ntoskrnl.exe", NT)],
+            processors: Vec::new(),
+            thread: Thread {
+                address: unknown(),
+                stack_limit: unknown(),
+                stack_base: unknown(),
+                process: unknown(),
+                process_id: unknown(),
+            },
+            flags: None,
+            memory: Vec::new(),
+            entries: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// As pasted text would tell it.
+    pub(crate) fn text(mut self) -> Self {
+        self.kind = WitnessKind::Text;
+        self
+    }
+
+    /// Loads a driver.
+    pub(crate) fn module(mut self, image: &str) -> Self {
+        let base = DRIVERS + 0x10_0000 * (self.modules.len() as u64 - 1);
+        self.modules.push(module(image, base));
+        self
+    }
+
+    /// The stack to judge, innermost first: `nt!KeBugCheckEx`, `driver.sys` or `driver.sys!Function`. Modules are loaded as
+    /// needed; Child-SPs are 0x100 apart.
+    pub(crate) fn stack(self, frames: &[&str]) -> Self {
+        let pointers: Vec<u64> = (0..frames.len() as u64).map(|n| STACK + 0x100 * n).collect();
+        self.stack_at(&frames.iter().copied().zip(pointers).collect::<Vec<_>>())
+    }
+
+    /// The same with Child-SPs.
+    pub(crate) fn stack_at(mut self, frames: &[(&str, u64)]) -> Self {
+        let mut list = Vec::new();
+        for (index, (name, pointer)) in frames.iter().enumerate() {
+            let (image, symbol) =
+                name.split_once('!').map_or((*name, None), |(i, s)| (i, Some(s.to_owned())));
+            let image = if image == "nt" { "ntoskrnl.exe" } else { image };
+            if !self.modules.iter().any(|m| m.image == image) {
+                self = self.module(image);
+            }
+            let base = self.modules.iter().find(|m| m.image == image).unwrap().base;
+            let instruction = base.plus(0x1000 + 0x10 * index as u64);
+            let place = Place { symbol, offset: 0x10, ..self.place(instruction) };
+            list.push(Frame {
+                instruction,
+                stack_pointer: VirtAddr(*pointer),
+                place,
+                trust: if index == 0 { Trust::Context } else { Trust::Unwind },
+                gap_before: false,
+            });
+        }
+        self.stacks.push(Stack {
+            kind: StackKind::BugCheck,
+            thread: None,
+            processor: None,
+            frames: list,
+            ended: "told so".to_owned(),
+        });
+        self
+    }
+
+    /// An access violation, its context, and the code that ran.
+    pub(crate) fn fault(mut self, at: VirtAddr, touched: u64, registers: X64Registers, code: &[u8]) -> Self {
+        self.exception = Some(Exception { code: 0xc000_0005, address: at, parameters: vec![0, touched] });
+        self.context = Some(Context {
+            registers: Registers::X64(X64Registers { rip: at.0, ..registers }),
+            known: 0xffff,
+            origin: "told so".to_owned(),
+            command: ".ecxr".to_owned(),
+            trap_frame: None,
+            fault_address: None,
+        });
+        self.memory.push((at, code.to_vec()));
+        self
+    }
+
+    /// Limits of the thread's stack.
+    pub(crate) fn limits(mut self, limit: u64, base: u64) -> Self {
+        self.thread.stack_limit = Fact::known(VirtAddr(limit), "told so");
+        self.thread.stack_base = Fact::known(VirtAddr(base), "told so");
+        self
+    }
+
+    /// A page-table entry.
+    pub(crate) fn entry(mut self, of: u64, value: u64) -> Self {
+        self.entries.push((VirtAddr(of), Pte { level: 1, address: VirtAddr(0), value }));
+        self
+    }
+
+    /// Processors by their `IpiFrozen`.
+    pub(crate) fn frozen(mut self, states: &[u32]) -> Self {
+        self.processors = (0..)
+            .zip(states)
+            .map(|(number, state)| Processor {
+                number,
+                prcb: None,
+                thread: None,
+                idle_thread: None,
+                ipi_frozen: Some(*state),
+                registers: None,
+                crashed: false,
+                irql: None,
+            })
+            .collect();
+        self
+    }
+
+    /// A remark.
+    pub(crate) fn remark(mut self, topic: Topic, text: &str) -> Self {
+        self.remarks.push(Remark { topic, text: text.to_owned() });
+        self
+    }
+
+    /// Seconds since start.
+    pub(crate) fn uptime(mut self, seconds: f64) -> Self {
+        self.system.uptime_seconds = Fact::known(seconds, "told so");
+        self
+    }
+
+    /// When a module was linked, and when the machine crashed, in Unix seconds.
+    pub(crate) fn dates(mut self, image: &str, linked: u32, crashed: u32) -> Self {
+        for module in self.modules.iter_mut().filter(|m| m.image == image) {
+            module.link_date = Fact::known(FileTime::from_unix(linked), "told so");
+        }
+        self.system.crash_time = Fact::known(FileTime::from_unix(crashed), "told so");
+        self
+    }
+
+    /// Driver Verifier's flags.
+    pub(crate) fn verifier_flags(mut self, flags: u32) -> Self {
+        self.flags = Some(flags);
+        self
+    }
+
+    /// ECX of CPUID leaf 1.
+    pub(crate) fn features(mut self, ecx: u32) -> Self {
+        self.system.features = Some(ecx);
+        self
+    }
+
+    /// Another exception code.
+    pub(crate) fn status(mut self, code: u32) -> Self {
+        if let Some(exception) = &mut self.exception {
+            exception.code = code;
+        }
+        self
+    }
+}
+
+impl Witness for Fake {
+    fn kind(&self) -> WitnessKind {
+        self.kind
+    }
+    fn stop(&self) -> Option<StopCode> {
+        Some(self.stop)
+    }
+    fn system(&self) -> &System {
+        &self.system
+    }
+    fn exception(&self) -> Fact<Exception> {
+        self.exception.clone().map_or_else(unknown, |exception| Fact::known(exception, "told so"))
+    }
+    fn context(&self) -> Fact<Context> {
+        self.context.clone().map_or_else(unknown, |context| Fact::known(context, "told so"))
+    }
+    fn stacks(&self) -> &[Stack] {
+        &self.stacks
+    }
+    fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+    fn unloaded(&self) -> &[UnloadedModule] {
+        &[]
+    }
+    fn processors(&self) -> &[Processor] {
+        &self.processors
+    }
+    fn thread(&self) -> &Thread {
+        &self.thread
+    }
+    fn verifier(&self) -> Fact<Verifier> {
+        self.flags.map_or_else(unknown, |flags| Fact::known(Verifier { flags }, "told so"))
+    }
+    fn place(&self, address: VirtAddr) -> Place {
+        let Some(module) = self.module_at(address) else { return Place::default() };
+        Place {
+            image: Some(module.image.clone()),
+            display: Some(module.display.clone()),
+            offset: address.0 - module.base.0,
+            ..Place::default()
+        }
+    }
+    fn bytes(&self, address: VirtAddr, limit: usize) -> Cow<'_, [u8]> {
+        let held = self.memory.iter().find_map(|(start, bytes)| {
+            bytes.get(usize::try_from(address.offset_from(*start)?).ok()?..).filter(|rest| !rest.is_empty())
+        });
+        Cow::Borrowed(held.map_or(&[][..], |rest| &rest[..rest.len().min(limit)]))
+    }
+    fn page_table_entries(&self, address: VirtAddr) -> Vec<Pte> {
+        self.entries.iter().filter(|(of, _)| of.page() == address.page()).map(|(_, entry)| *entry).collect()
+    }
+    fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+}

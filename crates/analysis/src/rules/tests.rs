@@ -1,0 +1,361 @@
+//! For each rule a case that it speaks to and one that it must stay out of; and what holds for every case.
+
+use crate::fake::{DRIVERS, Fake, NT, STACK};
+use crate::{Class, Hypothesis, Topic, Verdict, judge};
+use proptest::prelude::*;
+use stopcode_base::{VirtAddr, X64Registers};
+
+const KERNEL_STACK: [&str; 4] =
+    ["nt!KeBugCheckEx", "nt!KiBugCheckDispatch", "nt!KiPageFault", "nt!ExFreePool"];
+
+fn of(verdict: &Verdict, class: Class) -> Option<&Hypothesis> {
+    verdict.hypotheses.iter().find(|h| h.class == class)
+}
+
+fn confidence(fake: &Fake, class: Class) -> f64 {
+    of(&judge(fake), class).map_or(0.0, |h| h.confidence)
+}
+
+fn lead(fake: &Fake) -> (Class, Option<String>, f64) {
+    let verdict = judge(fake);
+    let lead = &verdict.hypotheses[0];
+    (lead.class, lead.suspect.as_ref().and_then(|s| s.module.clone()), lead.confidence)
+}
+
+fn says(fake: &Fake, class: Class, words: &str) -> bool {
+    of(&judge(fake), class).is_some_and(|h| h.supports.iter().any(|e| e.text.contains(words)))
+}
+
+fn refuted(fake: &Fake, class: Class, words: &str) -> bool {
+    of(&judge(fake), class).is_some_and(|h| h.contradicts.iter().any(|e| e.text.contains(words)))
+}
+
+#[test]
+fn verifier_names_the_nearest_driver_and_nobody_where_there_is_none() {
+    let stop = || Fake::new(0xc4, [0x2000, 0, 0, 0]);
+    let (class, module, sure) =
+        lead(&stop().stack(&["nt!KeBugCheckEx", "nt!VerifierBugCheck", "guilty.sys", "other.sys"]));
+    assert_eq!((class, module.as_deref()), (Class::VerifierDetectedDriverBug, Some("guilty.sys")));
+    assert!(sure >= 0.8);
+    assert_eq!(lead(&stop().stack(&KERNEL_STACK)).1, None);
+}
+
+#[test]
+fn a_driver_that_left_work_behind_is_named_only_by_its_address() {
+    let named = Fake::new(0xce, [0, 0, 0, DRIVERS + 0x10]).module("gone.sys");
+    assert_eq!(lead(&named).1.as_deref(), Some("gone.sys"));
+    assert_eq!(lead(&Fake::new(0xce, [0, 0, 0, DRIVERS + 0x10])).1, None);
+}
+
+#[test]
+fn a_check_in_the_call_convicts_its_caller_only() {
+    let caller =
+        Fake::new(0xe3, [0; 4]).stack(&["nt!KeBugCheckEx", "nt!ExReleaseResourceLite", "guilty.sys"]);
+    assert!(lead(&caller).2 >= 0.8);
+    let left = Fake::new(0x13c, [0; 4]).stack(&["nt!KeBugCheckEx", "nt!PspThreadDelete"]);
+    let (class, module, sure) = lead(&left);
+    assert_eq!((class, module), (Class::DriverBug, None));
+    assert!(sure < 0.8);
+}
+
+#[test]
+fn limits_prove_an_overflow_or_refute_it() {
+    let limit = STACK & !0xfff;
+    let stop = |pointer| {
+        Fake::new(0x7f, [8, 0xffff_f900_0000_0000, pointer, NT + 0x1020])
+            .stack_at(&[
+                ("nt!KeBugCheckEx", STACK + 0x9000),
+                ("nt!KiDoubleFaultAbort", STACK + 0x9100),
+                ("nt!A", pointer),
+            ])
+            .limits(limit, limit + 0x6000)
+    };
+    let out = stop(limit - 0x30).entry(limit - 0x1000, 0).entry(limit, 0x8000_0000_1234_5963);
+    assert!(confidence(&out, Class::KernelStackOverflow) >= 0.9);
+    assert!(says(&out, Class::KernelStackOverflow, "guard page"));
+    assert!(confidence(&stop(limit + 0x3000), Class::KernelStackOverflow) < 0.5);
+    let mapped = stop(limit - 0x30).entry(limit - 0x1000, 0x8000_0000_1234_5963);
+    assert!(refuted(&mapped, Class::KernelStackOverflow, "not the stack's end"));
+}
+
+#[test]
+fn a_text_suggests_an_overflow_and_never_proves_it() {
+    let text = Fake::new(0x7f, [8, 0x8005_0033, 0x406f8, NT + 0x1020])
+        .text()
+        .stack_at(&[
+            ("nt!KeBugCheckEx", 0xffff_f880_009b_9de8),
+            ("nt!KiDoubleFaultAbort", 0xffff_f880_009b_9f30),
+            ("nt!A", 0xffff_f880_03dc_cfd0),
+            ("nt!VerifierB", 0xffff_f880_03dc_d090),
+            ("filter.sys", 0xffff_f880_03dc_d160),
+            ("nt!C", 0xffff_f880_03dc_d200),
+        ])
+        .frozen(&[2, 2, 0])
+        .remark(Topic::Theory, "every processor is frozen")
+        .remark(Topic::Product, "Kaspersky");
+    let (class, _, sure) = lead(&text);
+    assert_eq!(class, Class::KernelStackOverflow);
+    assert!((0.5..0.9).contains(&sure), "{sure}");
+    for words in ["page line", "does not hold", "Kaspersky", "Driver Verifier's own checks"] {
+        assert!(says(&text, Class::KernelStackOverflow, words), "{words}");
+    }
+    assert!((0.02..0.3).contains(&confidence(&text, Class::DriverBug)));
+}
+
+#[test]
+fn a_shallow_stack_walked_to_its_end_had_not_run_out() {
+    let shallow = Fake::new(0x7f, [8, 0, 0, 0]).text().stack_at(&[
+        ("nt!KiUnlockDispatcherDatabase", 0xffff_f880_0000_5100),
+        ("nt!NtWait", 0xffff_f880_0000_5200),
+        ("nt!KiSystemServiceCopyEnd", 0xffff_f880_0000_5300),
+    ]);
+    assert_ne!(lead(&shallow).0, Class::KernelStackOverflow);
+    let deep = Fake::new(0x7f, [8, 0, 0, 0]).text().stack_at(&[
+        ("nt!KiDoubleFaultAbort", 0xffff_f880_0100_0000),
+        ("nt!A", 0xffff_f880_0000_0100),
+        ("nt!KiSystemServiceCopyEnd", 0xffff_f880_0000_5f00),
+    ]);
+    assert_eq!(lead(&deep).0, Class::KernelStackOverflow);
+}
+
+#[test]
+fn age_is_told_in_years_where_the_crash_is_dated() {
+    let base = || Fake::new(0x7f, [8, 0, 0, 0]).stack(&["nt!KiDoubleFaultAbort", "nt!A", "old.sys", "nt!B"]);
+    let year = 31_557_600;
+    assert!(says(
+        &base().dates("old.sys", 1_000_000_000, 1_000_000_000 + 5 * year),
+        Class::DriverBug,
+        "5 years before the crash"
+    ));
+    assert!(!says(
+        &base().dates("old.sys", 1_000_000_000, 1_000_000_000 + year),
+        Class::DriverBug,
+        "before the crash"
+    ));
+}
+
+#[test]
+fn one_bit_in_an_empty_page_table_entry_is_memory_and_many_are_a_stray_write() {
+    let entry = |value| Fake::new(0x1a, [0x41792, 0xffff_f680_0000_1000, value, 0]);
+    let one = entry(1 << 37);
+    assert_eq!(lead(&one).0, Class::MemoryHardware);
+    assert!(says(&one, Class::MemoryHardware, "bit 37"));
+    assert_eq!(lead(&entry(0x0123_4567_89ab_cdef)).0, Class::PoolCorruptionByDriver);
+}
+
+#[test]
+fn damaged_pool_names_who_handed_it_over_and_a_broken_cookie_is_a_function_of_its_own() {
+    let pool = Fake::new(0x19, [0x20, 0, 0, 0]).stack(&["nt!KeBugCheckEx", "nt!ExFreePool", "guilty.sys"]);
+    let (class, module, _) = lead(&pool);
+    assert_eq!((class, module.as_deref()), (Class::PoolCorruptionByDriver, Some("guilty.sys")));
+    let cookie = Fake::new(0x139, [2, 0, 0, 0]).stack(&["nt!KeBugCheckEx", "guilty.sys"]);
+    assert_eq!(lead(&cookie).0, Class::DriverBug);
+    assert_eq!(lead(&Fake::new(0x19, [0x20, 0, 0, 0])).1, None);
+}
+
+fn registers(rcx: u64) -> X64Registers {
+    let mut registers = X64Registers::default();
+    registers.gpr[1] = rcx;
+    registers
+}
+
+/// `mov eax,[rcx+10h]`
+const LOAD: [u8; 3] = [0x8b, 0x41, 0x10];
+
+#[test]
+fn an_instruction_that_cannot_raise_its_fault_speaks_against_its_driver() {
+    let at = VirtAddr(DRIVERS + 0x1000);
+    let case =
+        |touched: u64, rcx: u64| {
+            Fake::new(0x7e, [0xc000_0005, at.0, 0, 0])
+                .stack(&["driver.sys", "nt!PspSystemThreadStartup"])
+                .fault(at, touched, registers(rcx), &LOAD)
+        };
+    let honest = case(0x10, 0);
+    assert_eq!(lead(&honest).1.as_deref(), Some("driver.sys"));
+    assert!(lead(&honest).2 >= 0.8);
+    let impossible = case(0x4444, 0xffff_9000_0000_0000);
+    assert!(refuted(&impossible, Class::DriverBug, "cannot have raised it"));
+    assert!(says(&impossible, Class::ProcessorHardware, "cannot have raised it"));
+    assert!(lead(&impossible).2 < lead(&honest).2 - 0.2);
+}
+
+#[test]
+fn a_flipped_bit_acquits_the_driver_it_was_given_to() {
+    let at = VirtAddr(DRIVERS + 0x1000);
+    let pointer = 0xffff_9000_1234_0000_u64;
+    let case =
+        |touched: u64| {
+            Fake::new(0x7e, [0xc000_0005, at.0, 0, 0])
+                .stack(&["driver.sys", "nt!PspSystemThreadStartup"])
+                .fault(at, touched, registers(pointer), &[0x90])
+        };
+    let flipped = case((pointer + 0x10) ^ 1 << 40);
+    assert!(says(&flipped, Class::MemoryHardware, "bit 40"));
+    assert!(confidence(&flipped, Class::DriverBug) < confidence(&case(0x10), Class::DriverBug));
+    assert!(!says(&case(0x10), Class::MemoryHardware, "bit"));
+}
+
+#[test]
+fn an_instruction_set_that_the_processor_lacks_is_told_from_one_it_has() {
+    let at = VirtAddr(DRIVERS + 0x1000);
+    let popcnt = [0xf3, 0x48, 0x0f, 0xb8, 0xc1];
+    let case = |features| {
+        Fake::new(0x7e, [0xc000_001d, at.0, 0, 0])
+            .stack(&["driver.sys", "nt!PspSystemThreadStartup"])
+            .fault(at, 0, registers(0), &popcnt)
+            .status(0xc000_001d)
+            .features(features)
+    };
+    assert!(says(&case(0), Class::DriverBug, "POPCNT"));
+    assert!(!says(&case(1 << 23), Class::DriverBug, "POPCNT"));
+    assert!(says(&case(1 << 23), Class::ProcessorHardware, "illegal"));
+}
+
+#[test]
+fn a_framework_is_not_blamed_for_its_client() {
+    let at = VirtAddr(DRIVERS + 0x1000);
+    let case = |image: &str| {
+        Fake::new(0xd1, [0x10, 2, 0, at.0]).stack(&[image, "nt!KiStartSystemThread"]).fault(
+            at,
+            0x10,
+            registers(0),
+            &LOAD,
+        )
+    };
+    assert_eq!(lead(&case("wdf01000.sys")).1, None);
+    assert_eq!(lead(&case("driver.sys")).1.as_deref(), Some("driver.sys"));
+}
+
+#[test]
+fn graphics_names_the_driver_in_its_argument_and_no_other_code_does() {
+    let tdr = Fake::new(0x116, [0, DRIVERS + 0x500, 0, 0]).module("display.sys");
+    let (class, module, sure) = lead(&tdr);
+    assert_eq!((class, module.as_deref()), (Class::GpuDriverOrHardware, Some("display.sys")));
+    assert!(sure >= 0.8);
+    let power = judge(&Fake::new(0x9f, [3, DRIVERS + 0x500, 0, 0]));
+    assert!(of(&power, Class::GpuDriverOrHardware).is_none());
+}
+
+#[test]
+fn the_power_button_accuses_nobody_and_a_clock_watchdog_the_processor() {
+    let button = judge(&Fake::new(0x1c8, [0; 4]));
+    assert_eq!(button.hypotheses[0].class, Class::IntentionalOrTest);
+    assert!(button.hypotheses.iter().all(|h| h.suspect.as_ref().is_none_or(|s| s.module.is_none())));
+    assert!(of(&button, Class::DriverBug).is_none());
+    assert_eq!(lead(&Fake::new(0x101, [0xc, 0, 0, 2])).0, Class::ProcessorHardware);
+}
+
+#[test]
+fn a_power_request_is_a_drivers_and_acpi_is_firmware() {
+    assert_eq!(lead(&Fake::new(0x9f, [3, 0, 0, 0])).0, Class::DriverBug);
+    assert_eq!(lead(&Fake::new(0xa5, [0; 4])).0, Class::FirmwareBios);
+}
+
+#[test]
+fn a_machine_check_of_the_memory_controller_names_memory_and_one_of_a_cache_does_not() {
+    let check = |low: u64| Fake::new(0x124, [0, 0xffff_9000_0000_0000, 0xb200_0000, low]);
+    assert!(says(&check(0x0090), Class::MemoryHardware, "memory controller"));
+    assert!(of(&judge(&check(0x0135)), Class::MemoryHardware).is_none());
+    assert_eq!(lead(&check(0x0135)).0, Class::ProcessorHardware);
+}
+
+#[test]
+fn storage_is_named_for_what_could_not_be_read_back_and_not_for_a_process_that_died() {
+    assert_eq!(lead(&Fake::new(0x7a, [0, 0xc000_0185, 0, 0])).0, Class::StorageHardware);
+    assert!(lead(&Fake::new(0xef, [0; 4])).2 < 0.5);
+}
+
+#[test]
+fn a_foreign_code_is_its_callers_and_microsofts_own_is_not() {
+    let frames = ["nt!KeBugCheckEx", "caller.sys", "nt!KiStartSystemThread"];
+    assert!(says(
+        &Fake::new(0xa000_0001, [5, 0, 0, 0]).stack(&frames),
+        Class::DriverBug,
+        "called KeBugCheckEx"
+    ));
+    assert!(!says(&Fake::new(0xd1, [5, 0, 0, 0]).stack(&frames), Class::DriverBug, "called KeBugCheckEx"));
+}
+
+#[test]
+fn a_debuggers_blame_counts_little_and_never_for_windows() {
+    let blamed = |image| Fake::new(0xd1, [0; 4]).text().remark(Topic::DebuggerBlame, image);
+    assert!(says(&blamed("guilty.sys"), Class::DriverBug, "blames guilty.sys"));
+    assert!(lead(&blamed("guilty.sys")).2 < 0.8);
+    assert!(judge(&blamed("ntkrnlmp.exe")).hypotheses.iter().all(|h| h.suspect.is_none()));
+}
+
+#[test]
+fn what_is_usual_leads_where_nothing_is_known_and_is_never_sure() {
+    let bare = Fake::new(0xd1, [0; 4]).text();
+    let (class, module, sure) = lead(&bare);
+    assert_eq!((class, module), (Class::DriverBug, None));
+    assert!(sure < 0.6);
+    assert!(!says(&Fake::new(0xe2, [0; 4]), Class::DriverBug, "most often"));
+}
+
+#[test]
+fn long_uptime_speaks_against_hardware_and_a_short_one_does_not() {
+    let after = |seconds| Fake::new(0x1a, [0x41792, 0xffff_f680_0000_1000, 1 << 37, 0]).uptime(seconds);
+    assert!(refuted(&after(2_600_000.0), Class::MemoryHardware, "30 days"));
+    assert!(!refuted(&after(600.0), Class::MemoryHardware, "days"));
+}
+
+#[test]
+fn verifier_that_was_off_is_named_as_missing() {
+    let missing = |flags| judge(&Fake::new(0xd1, [0; 4]).verifier_flags(flags)).missing;
+    assert!(missing(0).iter().any(|m| m.contains("Verifier was off")));
+    assert!(!missing(0x9bb).iter().any(|m| m.contains("Verifier was off")));
+}
+
+#[test]
+fn user_mode_frames_are_nobodys_guilt() {
+    let fake = Fake::new(0x50, [0; 4]).text().stack_at(&[
+        ("nt!KeBugCheckEx", 0xffff_f880_0000_1000),
+        ("nt!KiSystemServiceCopyEnd", 0xffff_f880_0000_1100),
+        ("ntdll.dll!ZwRead", 0x76_fe5c),
+    ]);
+    assert!(judge(&fake).hypotheses.iter().all(|h| h.suspect.as_ref().is_none_or(|s| s.module.is_none())));
+}
+
+proptest! {
+    #[test]
+    fn every_verdict_is_sorted_sums_to_one_at_most_and_is_never_empty(
+        code in prop_oneof![any::<u32>(), proptest::sample::select(vec![
+            0x0a_u32, 0x19, 0x1a, 0x1e, 0x3b, 0x50, 0x7a, 0x7e, 0x7f, 0x9f, 0xc2, 0xc4, 0xce, 0xd1, 0xef, 0x101, 0x116,
+            0x124, 0x133, 0x139, 0x13a, 0x1c8, 0x1000_007e,
+        ])],
+        arguments in any::<[u64; 4]>(),
+        small in any::<bool>(),
+        frames in proptest::collection::vec((proptest::sample::select(vec![
+            "nt!KeBugCheckEx", "nt!KiPageFault", "nt!KiDoubleFaultAbort", "nt!KiDispatchException", "nt!KiSystemServiceCopyEnd",
+            "a.sys", "b.sys", "wdf01000.sys", "ntfs.sys", "klif.sys", "nvlddmkm.sys",
+        ]), any::<u64>()), 0..12),
+        at in any::<u64>(),
+        touched in any::<u64>(),
+        bytes in proptest::collection::vec(any::<u8>(), 0..16),
+        limits in any::<(u64, u64)>(),
+        uptime in any::<f64>(),
+        text in any::<bool>(),
+    ) {
+        let arguments = if small { arguments.map(|a| a & 0xf) } else { arguments };
+        let mut fake = Fake::new(code, arguments)
+            .stack_at(&frames)
+            .fault(VirtAddr(at), touched, registers(at ^ touched), &bytes)
+            .limits(limits.0, limits.1)
+            .frozen(&[2, 5, 0])
+            .uptime(uptime);
+        if text {
+            fake = fake.text();
+        }
+        let verdict = judge(&fake);
+        prop_assert!(!verdict.hypotheses.is_empty());
+        prop_assert!(verdict.hypotheses.iter().all(|h| (0.0..=1.0).contains(&h.confidence)));
+        prop_assert!(verdict.hypotheses.windows(2).all(|w| w[0].confidence >= w[1].confidence));
+        prop_assert!(verdict.hypotheses.iter().map(|h| h.confidence).sum::<f64>() <= 1.0 + 1e-9);
+        for item in verdict.hypotheses.iter().flat_map(|h| h.supports.iter().chain(&h.contradicts)) {
+            prop_assert!(item.weight >= 0.0 && item.weight.is_finite());
+            prop_assert!(item.command.is_some(), "{}", item.text);
+        }
+    }
+}

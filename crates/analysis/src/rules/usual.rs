@@ -1,0 +1,62 @@
+//! What is usually behind a stop code, where the case itself tells little: a base rate, the weakest evidence there is, so
+//! that no code goes without an answer and none is made sure by it.
+
+use super::{firmware, hardware, memory, processor};
+use crate::facts::Facts;
+use crate::findings::{Cause, Findings, evidence};
+use crate::verdict::{Basis, Class};
+use crate::weights;
+use stopcode_knowledge as knowledge;
+
+pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = &facts.stop else { return };
+    let Some(known) = knowledge::bug_check(stop.base) else { return };
+    let name = &known.name;
+    if findings.causes().count() > 1 || findings.is_settled() {
+        return; // the case itself tells more than what is usual
+    }
+    for (cause, weight) in known.typical_causes.iter().copied().map(of).zip([weights::USUAL, weights::NOTED])
+    {
+        let Some(cause) = cause else { continue };
+        // Some driver, or a kind of one, is weighed already: "some driver" adds nothing.
+        let known = findings
+            .causes()
+            .any(|other| other.class == cause.class || blames_code(other.class) && blames_code(cause.class));
+        if known {
+            continue;
+        }
+        let text = format!("{name} is most often brought about by {}", cause.class.words());
+        findings.supports(&cause, evidence(Basis::Knowledge, weight, text).shown_by(".bugcheck"));
+    }
+}
+
+/// Drivers of whatever kind, and what they damage.
+const fn blames_code(class: Class) -> bool {
+    matches!(
+        class,
+        Class::DriverBug
+            | Class::VerifierDetectedDriverBug
+            | Class::PoolCorruptionByDriver
+            | Class::AntivirusOrFilterDriver
+            | Class::GpuDriverOrHardware
+            | Class::UsbDevice
+    )
+}
+
+/// The field's word for a typical cause, as a cause of ours.
+fn of(typical: knowledge::Cause) -> Option<Cause> {
+    Some(match typical {
+        knowledge::Cause::Firmware => firmware(),
+        knowledge::Cause::Graphics => Cause::of(Class::GpuDriverOrHardware),
+        knowledge::Cause::HardwareCpu | knowledge::Cause::Overclock => processor(),
+        knowledge::Cause::HardwareMemory => memory(),
+        knowledge::Cause::Storage => hardware(Class::StorageHardware, "disk, its cable or controller"),
+        knowledge::Cause::StackOverflow => Cause::of(Class::KernelStackOverflow),
+        knowledge::Cause::Filesystem => Cause::of(Class::FilesystemCorruption),
+        knowledge::Cause::Usb => Cause::of(Class::UsbDevice),
+        knowledge::Cause::Os => Cause::of(Class::OsBug),
+        knowledge::Cause::Verifier => Cause::of(Class::VerifierDetectedDriverBug),
+        knowledge::Cause::UserModeProcess => return None,
+        _ => Cause::of(Class::DriverBug),
+    })
+}
