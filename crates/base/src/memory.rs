@@ -18,8 +18,15 @@ pub enum MissReason {
         /// 1 is the page table, 4 the top of a four-level walk.
         level: u8,
     },
+    /// The page of the page table of this level is not in the dump.
+    TableNotInDump {
+        /// 1 is the page table, 4 the top of a four-level walk.
+        level: u8,
+    },
     /// The page is in a page file.
     PagedOut,
+    /// The page belongs to a file or a section, and was not in memory.
+    NotResident,
 }
 
 impl fmt::Display for MissReason {
@@ -29,7 +36,9 @@ impl fmt::Display for MissReason {
             Self::FileTruncated => f.write_str("the file ends before these bytes"),
             Self::NotCanonical => f.write_str("not a canonical address"),
             Self::NotMapped { level } => write!(f, "not mapped (level {level} entry is empty)"),
+            Self::TableNotInDump { level } => write!(f, "the level {level} page table is not in this dump"),
             Self::PagedOut => f.write_str("paged out"),
+            Self::NotResident => f.write_str("backed by a file or section, and not in memory"),
         }
     }
 }

@@ -83,23 +83,29 @@ pub(crate) fn fixed_text(bytes: &[u8], range: Range<usize>) -> Option<String> {
     Some(text_until_nul(field)).filter(|text| !unset && !text.is_empty())
 }
 
-/// A part of the file that keeps the file's bytes alive.
+/// A part of the file that keeps the bytes it lies in alive.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Part {
-    file: Arc<Vec<u8>>,
+    bytes: Arc<Vec<u8>>,
     range: Range<usize>,
+    origin: usize,
 }
 
 impl Part {
     /// The part of `file` in `range`, cut at the end of the file.
     pub(crate) fn new(file: &Arc<Vec<u8>>, range: Range<usize>) -> Self {
-        let end = range.end.min(file.len());
-        Self { file: Arc::clone(file), range: range.start.min(end)..end }
+        Self::of_tail(file, range, 0)
+    }
+
+    /// The part in `range` of `bytes`, which are the file from `origin` on.
+    pub(crate) fn of_tail(bytes: &Arc<Vec<u8>>, range: Range<usize>, origin: usize) -> Self {
+        let end = range.end.min(bytes.len());
+        Self { bytes: Arc::clone(bytes), range: range.start.min(end)..end, origin }
     }
 
     /// Where in the file it lies.
     pub(crate) fn range(&self) -> Range<usize> {
-        self.range.clone()
+        self.range.start.saturating_add(self.origin)..self.range.end.saturating_add(self.origin)
     }
 }
 
@@ -107,12 +113,13 @@ impl Deref for Part {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.file.get(self.range.clone()).unwrap_or_default()
+        self.bytes.get(self.range.clone()).unwrap_or_default()
     }
 }
 
 impl std::fmt::Debug for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#x}..{:#x}", self.range.start, self.range.end)
+        let range = self.range();
+        write!(f, "{:#x}..{:#x}", range.start, range.end)
     }
 }

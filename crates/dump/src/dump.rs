@@ -6,24 +6,29 @@ use crate::header::{Attributes, Header};
 use crate::kdbg::Kdbg;
 use crate::kind::{Bits, Kind};
 use crate::memory::Map;
+use crate::paged::Paged;
+use crate::paging::AddressSpace;
+use crate::physical::PhysicalMemory;
 use crate::secondary::{self, Blob};
+use crate::source::{FileSource, Source, read_full};
 use crate::triage::{self, Triage};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use stopcode_base::{Memory, MissReason, Problem, Severity, VirtAddr};
+use stopcode_base::{Memory, MissReason, PhysAddr, Problem, Severity, VirtAddr};
 
-/// Bytes read of a dump that is not read whole: the header and the start of the container's own.
+/// Bytes read of every dump: the header and the start of the container's own.
 const HEAD: usize = 0x3000;
 /// Largest small dump that is read.
 const LARGEST_TRIAGE: u64 = 512 << 20;
 /// Zeros counted at the start of a file that has no signature.
 const MOST_ZEROS: u64 = 16 << 20;
 
-/// A kernel dump: the facts of its header and, for 64-bit small dumps, all it holds.
+/// A kernel dump: the facts of its header, and the memory it holds.
 ///
-/// As [`Memory`], it gives the bytes that the dump places at virtual addresses.
+/// As [`Memory`], it gives bytes at virtual addresses: a small dump those of the blocks it holds, any other those
+/// that the page tables of the crashed processor's context lead to.
 #[derive(Debug)]
 pub struct Dump {
     bytes: Arc<Vec<u8>>,
@@ -31,6 +36,7 @@ pub struct Dump {
     kind: Kind,
     header: Header,
     triage: Option<Triage>,
+    paged: Option<Paged>,
     kdbg: Option<Kdbg>,
     secondary: Vec<Blob>,
     problems: Vec<Problem>,
@@ -38,62 +44,59 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// Opens the dump at `path`. A 64-bit small dump is read whole; of any other only the first pages, whatever its
-    /// size. What is not a regular file is refused before it is read.
+    /// Opens the dump at `path`. A 64-bit small dump is read whole; of any other only its header and the map of its
+    /// pages, whatever its size. What is not a regular file is refused before it is read.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         // Asked before opening, too: to open a pipe would wait for its writer.
         if !std::fs::metadata(path)?.is_file() {
             return Err(OpenError::NotAFile);
         }
-        let mut file = File::open(path)?;
+        let file = File::open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(OpenError::NotAFile);
         }
-        let size = metadata.len();
-        let mut bytes = Vec::new();
-        read_up_to(&mut file, HEAD as u64, &mut bytes)?;
-        let bits = match signature(&bytes) {
-            Some(bits) => bits,
-            None if !bytes.is_empty() && is_zero(&bytes) => {
-                let zeros = bytes.len() as u64 + count_zeros(&mut file)?;
-                return Err(OpenError::Zeros { zeros, size: size.max(zeros) });
-            }
-            None => return Err(refuse(&bytes)),
-        };
-        if is_read_whole(&bytes, bits) {
-            if size > LARGEST_TRIAGE {
-                return Err(OpenError::TooLarge { size, limit: LARGEST_TRIAGE });
-            }
-            bytes.reserve_exact(usize::try_from(size).unwrap_or(0).saturating_sub(bytes.len()));
-            read_up_to(&mut file, LARGEST_TRIAGE - bytes.len() as u64, &mut bytes)?;
-        }
-        Self::new(bytes, size, bits)
+        let source: Arc<dyn Source> = Arc::new(FileSource::new(file, metadata.len()));
+        Self::from_source(&source)
     }
 
     /// The dump in `bytes`, the contents of a file.
-    pub fn from_bytes(mut bytes: Vec<u8>) -> Result<Self, OpenError> {
-        let size = bytes.len() as u64;
-        let Some(bits) = signature(&bytes) else {
-            let head = bytes.get(..HEAD).unwrap_or(&bytes);
-            if bytes.is_empty() || !is_zero(head) {
-                return Err(refuse(&bytes));
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, OpenError> {
+        let bytes = Arc::new(bytes);
+        Self::start(&(Arc::clone(&bytes) as Arc<dyn Source>), Some(bytes))
+    }
+
+    /// The dump in `source`, which is read as [`Self::open`] reads a file and kept for later reads.
+    pub fn from_source(source: &Arc<dyn Source>) -> Result<Self, OpenError> {
+        Self::start(source, None)
+    }
+
+    /// `whole` is all of `source`, if it is in memory anyway.
+    fn start(source: &Arc<dyn Source>, whole: Option<Arc<Vec<u8>>>) -> Result<Self, OpenError> {
+        let size = source.size();
+        let head = read_from_start(source.as_ref(), HEAD as u64)?;
+        let bits = match signature(&head) {
+            Some(bits) => bits,
+            None if !head.is_empty() && is_zero(&head) => {
+                return Err(OpenError::Zeros { zeros: count_zeros(source.as_ref()), size });
             }
-            let limit = bytes.get(..MOST_ZEROS as usize).unwrap_or(&bytes);
-            let zeros = limit.iter().take_while(|byte| **byte == 0).count() as u64;
-            return Err(OpenError::Zeros { zeros, size });
+            None => return Err(refuse(&head)),
         };
-        if !is_read_whole(&bytes, bits) {
-            bytes.truncate(HEAD);
-        } else if size > LARGEST_TRIAGE {
+        if !is_read_whole(&head, bits) {
+            return Self::new(Arc::new(head), source, bits);
+        }
+        if size > LARGEST_TRIAGE {
             return Err(OpenError::TooLarge { size, limit: LARGEST_TRIAGE });
         }
-        Self::new(bytes, size, bits)
+        let bytes = match whole {
+            Some(bytes) => bytes,
+            None => Arc::new(read_from_start(source.as_ref(), LARGEST_TRIAGE)?),
+        };
+        Self::new(bytes, source, bits)
     }
 
     /// `bytes` are the whole file, or its first pages if the kind is not read whole.
-    fn new(bytes: Vec<u8>, file_size: u64, bits: Bits) -> Result<Self, OpenError> {
-        let bytes = Arc::new(bytes);
+    fn new(bytes: Arc<Vec<u8>>, source: &Arc<dyn Source>, bits: Bits) -> Result<Self, OpenError> {
         let mut problems = Vec::new();
         let head = bytes.get(..bits.header_size()).unwrap_or(&bytes);
         let header = Header::parse(head, bits, &mut problems)
@@ -101,10 +104,11 @@ impl Dump {
         let kind = Kind::of(&bytes, bits);
         let mut dump = Self {
             bytes,
-            file_size,
+            file_size: source.size(),
             kind,
             header,
             triage: None,
+            paged: None,
             kdbg: None,
             secondary: Vec::new(),
             problems,
@@ -112,10 +116,23 @@ impl Dump {
         };
         if kind == Kind::Triage && bits == Bits::B64 {
             dump.read_triage();
+        } else if let Some(problem) = dump.only_header() {
+            dump.problems.push(problem);
         } else {
-            dump.explain_unread();
+            dump.read_pages(source);
         }
         Ok(dump)
+    }
+
+    /// Finds the pages and, through them, what the kernel keeps in virtual memory.
+    fn read_pages(&mut self, source: &Arc<dyn Source>) {
+        let Some(paged) = Paged::open(source, self.kind, &self.header, &self.bytes, &mut self.problems)
+        else {
+            return;
+        };
+        self.kdbg = paged.kdbg(&self.header, &mut self.problems);
+        self.secondary = paged.secondary(source, &mut self.problems);
+        self.paged = Some(paged);
     }
 
     fn read_triage(&mut self) {
@@ -125,7 +142,7 @@ impl Dump {
         }
         let parsed = triage::parse(&self.bytes, &self.header, &mut self.problems);
         match parsed.end {
-            Some(end) => self.secondary = secondary::parse(&self.bytes, end, &mut self.problems),
+            Some(end) => self.secondary = secondary::parse(&self.bytes, end, 0, &mut self.problems),
             // Without the end mark, the dump's own bytes could be taken for what follows it.
             None if (parsed.triage.size_of_dump as usize) < self.bytes.len() => {
                 let what = "not looked for: where the dump proper ends is in doubt";
@@ -138,29 +155,27 @@ impl Dump {
         self.kdbg = parsed.kdbg;
     }
 
-    /// Says why there is no more than the header.
-    fn explain_unread(&mut self) {
+    /// Why there is no more than the header, where there is not.
+    fn only_header(&self) -> Option<Problem> {
         let encrypted = self.header.attributes.is_some_and(|a| a.contains(Attributes::ENCRYPTED));
-        let problem = if encrypted {
-            Problem::new(
-                Severity::Error,
-                "dump header, Attributes",
-                "the dump is encrypted: only its header can be read",
-            )
-            .with_hint("Decrypt it with the key it was encrypted for, or use a small dump of the same crash.")
-        } else if (self.bytes.len() as u64) < self.header.bits.header_size() as u64 {
-            Problem::new(Severity::Error, "dump", "cut off inside its header: only some facts are left")
-                .with_hint("If this is a copy, copy the original again.")
-        } else {
-            let bits = if self.header.bits == Bits::B64 { "64-bit" } else { "32-bit" };
-            let what = format!(
-                "a {bits} {}: recognised, but its memory is not readable yet; only its header is",
-                self.kind
-            );
-            Problem::new(Severity::Warning, "dump", what)
-                .with_hint("A small dump of the same crash is likely in C:\\Windows\\Minidump.")
+        if encrypted {
+            let what = "the dump is encrypted: only its header can be read";
+            let problem = Problem::new(Severity::Error, "dump header, Attributes", what);
+            let hint = "Decrypt it with the key it was encrypted for, or use a small dump of the same crash.";
+            return Some(problem.with_hint(hint));
+        }
+        if (self.bytes.len() as u64) < self.header.bits.header_size() as u64 {
+            let problem =
+                Problem::new(Severity::Error, "dump", "cut off inside its header: only some facts are left");
+            return Some(problem.with_hint("If this is a copy, copy the original again."));
+        }
+        let what = match self.kind {
+            Kind::Triage => format!("a 32-bit {}: recognised, but only its header is read", self.kind),
+            Kind::HeaderOnly => "it holds no memory, only its header".to_owned(),
+            _ => return None,
         };
-        self.problems.push(problem);
+        let problem = Problem::new(Severity::Warning, "dump", what);
+        Some(problem.with_hint("A larger dump of the same crash may be C:\\Windows\\MEMORY.DMP."))
     }
 
     /// What kind of dump it is.
@@ -203,7 +218,22 @@ impl Dump {
         &self.secondary
     }
 
-    /// Address and size of every run of memory that the dump holds, in ascending order.
+    /// Physical memory, for dumps that hold pages: every kind but the small dump.
+    pub fn physical(&self) -> Option<&dyn PhysicalMemory> {
+        self.paged.as_ref().map(Paged::physical)
+    }
+
+    /// The address space that the crashed processor was in, for dumps that hold pages.
+    pub fn address_space(&self) -> Option<AddressSpace<'_>> {
+        self.paged.as_ref()?.space()
+    }
+
+    /// The address space of a process whose `DirectoryTableBase` is `base`, for dumps that hold pages.
+    pub fn address_space_at(&self, base: PhysAddr) -> Option<AddressSpace<'_>> {
+        self.paged.as_ref().map(|paged| paged.space_at(base))
+    }
+
+    /// Address and size of every run of memory that a small dump holds, in ascending order.
     pub fn memory_runs(&self) -> impl Iterator<Item = (VirtAddr, u64)> {
         self.map.runs()
     }
@@ -211,6 +241,9 @@ impl Dump {
 
 impl Memory for Dump {
     fn read_some(&self, at: VirtAddr, buffer: &mut [u8]) -> Result<usize, MissReason> {
+        if self.paged.is_some() {
+            return self.address_space().ok_or(MissReason::NotInDump)?.read_some(at, buffer);
+        }
         if self.header.bits == Bits::B64 && !at.is_canonical() {
             return Err(MissReason::NotCanonical);
         }
@@ -247,16 +280,29 @@ fn refuse(head: &[u8]) -> OpenError {
     }
 }
 
-fn read_up_to(file: &mut File, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
-    file.take(limit).read_to_end(bytes).map(|_| ())
+/// Up to `limit` of the first bytes; here an error of the system is one, as nothing can be known of the file.
+fn read_from_start(source: &dyn Source, limit: u64) -> io::Result<Vec<u8>> {
+    let size = source.size().min(limit);
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+    let mut got = 0;
+    while let Some(rest) = bytes.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match source.read_at(got as u64, rest) {
+            Ok(0) => break,
+            Ok(read) => got += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(got);
+    Ok(bytes)
 }
 
-/// How many of the next bytes are zero, up to the first that is not, the end or [`MOST_ZEROS`].
-fn count_zeros(file: &mut File) -> io::Result<u64> {
+/// How many of the first bytes are zero, up to the first that is not, the end or [`MOST_ZEROS`].
+fn count_zeros(source: &dyn Source) -> u64 {
     let mut buffer = vec![0; 0x1_0000];
     let mut zeros = 0;
     while zeros < MOST_ZEROS {
-        let read = file.read(&mut buffer)?;
+        let read = read_full(source, zeros, &mut buffer);
         let chunk = buffer.get(..read).unwrap_or_default();
         let here = chunk.iter().take_while(|byte| **byte == 0).count();
         zeros += here as u64;
@@ -264,5 +310,5 @@ fn count_zeros(file: &mut File) -> io::Result<u64> {
             break;
         }
     }
-    Ok(zeros)
+    zeros
 }

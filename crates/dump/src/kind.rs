@@ -120,7 +120,7 @@ fn body_is_triage(head: &[u8]) -> bool {
 }
 
 /// A physical memory descriptor that could be one: some runs, and no more than fit.
-fn has_runs(head: &[u8], bits: Bits) -> bool {
+pub(crate) fn has_runs(head: &[u8], bits: Bits) -> bool {
     let at = bits.physical_memory_offset();
     let pages = match bits {
         Bits::B32 => u32_at(head, at + 4).map(u64::from),

@@ -2,7 +2,8 @@
 //!
 //! *Promises*: no input makes it panic, loop or allocate beyond a small multiple of the file; what can be read of a
 //! damaged file is read, and what cannot is named in [`Dump::problems`]. 64-bit small dumps (x64 and ARM64) are read
-//! whole; of every other kind the header is.
+//! whole; of every other kind the header and the map of its pages, and then each page when it is asked for. Of 32-bit
+//! small dumps only the header is read.
 //! *Must never know*: symbols, and structures of the kernel beyond those of the container and the debugger data block.
 //!
 //! ```no_run
@@ -25,7 +26,11 @@ mod header;
 mod kdbg;
 mod kind;
 mod memory;
+mod paged;
+pub mod paging;
+mod physical;
 mod secondary;
+mod source;
 mod triage;
 
 pub use drivers::{Driver, UnloadedDriver};
@@ -35,8 +40,10 @@ pub use exception::ExceptionRecord;
 pub use header::{Attributes, Header};
 pub use kdbg::{FieldKind, Kdbg};
 pub use kind::{Bits, Kind};
+pub use physical::PhysicalMemory;
 pub use secondary::{
     Blob, Content, CpuidRecord, CpuidSource, Guid, MemoryDevice, PnpActivity, ProcessorKey, RegistryData,
     RegistryValue, Smbios, TriageDataGroup,
 };
+pub use source::Source;
 pub use triage::{Block, MmStorage, Triage};

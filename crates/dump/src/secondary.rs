@@ -122,8 +122,14 @@ impl Blob {
     }
 }
 
-/// Reads the chain at `start`, where the dump proper ends, and judges what follows it.
-pub(crate) fn parse(file: &Arc<Vec<u8>>, start: usize, problems: &mut Vec<Problem>) -> Vec<Blob> {
+/// Reads the chain at `start`, where the dump proper ends, and judges what follows it. `file` is the file from
+/// `origin` on.
+pub(crate) fn parse(
+    file: &Arc<Vec<u8>>,
+    start: usize,
+    origin: usize,
+    problems: &mut Vec<Problem>,
+) -> Vec<Blob> {
     let mut blobs = Vec::new();
     if start >= file.len() {
         return blobs;
@@ -134,17 +140,24 @@ pub(crate) fn parse(file: &Arc<Vec<u8>>, start: usize, problems: &mut Vec<Proble
     let mut end = start;
     if let (true, Some(size)) = (header.starts_with(b"DumpBlob"), size) {
         end = start + size;
-        while let Some((blob, next)) = blob_at(file, end, problems).filter(|_| blobs.len() < MOST_BLOBS) {
+        while let Some((blob, next)) =
+            blob_at(file, end, origin, problems).filter(|_| blobs.len() < MOST_BLOBS)
+        {
             blobs.push(blob);
             end = next;
         }
     }
-    check_tail(file, end, problems);
+    check_tail(file, end, origin, problems);
     blobs
 }
 
 /// The blob at `at` and where the next one starts.
-fn blob_at(file: &Arc<Vec<u8>>, at: usize, problems: &mut Vec<Problem>) -> Option<(Blob, usize)> {
+fn blob_at(
+    file: &Arc<Vec<u8>>,
+    at: usize,
+    origin: usize,
+    problems: &mut Vec<Problem>,
+) -> Option<(Blob, usize)> {
     let header = file.get(at..at.checked_add(BLOB_HEADER)?)?;
     // Any other size would be another layout, or no blob at all but what happened to be on the disk.
     if u32_at(header, 0)? as usize != BLOB_HEADER {
@@ -156,19 +169,22 @@ fn blob_at(file: &Arc<Vec<u8>>, at: usize, problems: &mut Vec<Problem>) -> Optio
     let end = start.checked_add(size)?;
     let next = end.checked_add(after)?;
     if next > file.len() {
-        let what = format!("blob {guid} is to have {size:#x} bytes, the file ends at {:#x}", file.len());
-        problems.push(Problem::new(Severity::Warning, format!("secondary data, offset {at:#x}"), what));
+        let what =
+            format!("blob {guid} is to have {size:#x} bytes, the file ends at {:#x}", origin + file.len());
+        let place = format!("secondary data, offset {:#x}", origin + at);
+        problems.push(Problem::new(Severity::Warning, place, what));
     }
     let name = OWNERS.iter().find(|(owner, _)| *owner == guid).map(|(_, name)| *name);
-    Some((Blob { guid, name, data: Part::new(file, start..end) }, next))
+    Some((Blob { guid, name, data: Part::of_tail(file, start..end, origin) }, next))
 }
 
 /// Bytes after the last blob belong to no one; if they are not zeros, the owner should know before sharing the file.
-fn check_tail(file: &[u8], end: usize, problems: &mut Vec<Problem>) {
+fn check_tail(file: &[u8], end: usize, origin: usize, problems: &mut Vec<Problem>) {
     let tail = file.get(end..).unwrap_or_default();
     if is_zero(tail) {
         return;
     }
+    let end = origin + end;
     let place = format!("secondary data, offset {end:#x}");
     if tail.len() < BLOB_HEADER && starts_chain_or_blob(tail) {
         problems.push(Problem::new(

@@ -4,6 +4,7 @@
 
 use crate::core::Core;
 use crate::facts::{Context, Exception};
+use crate::{processors, stacks, thread};
 use stopcode_base::{Arch, Fact, Registers, VirtAddr};
 use stopcode_dump::{ExceptionRecord, context as record};
 use stopcode_knowledge::{ParamKind, base_code, bug_check};
@@ -85,9 +86,7 @@ fn from_stack(core: &Core) -> Option<Context> {
     if let Some(registers) = header.filter(|r| instructions.iter().any(|(_, at)| r.instruction().0 == *at)) {
         return Some(header_context(&registers));
     }
-    let triage = core.dump.triage().filter(|_| core.arch == Arch::X64)?;
-    let low = triage.top_of_stack;
-    let saved = StackRange { low, high: low.plus(triage.call_stack.len() as u64), kind: StackKind::Other };
+    let saved = saved_stack(core).filter(|_| core.arch == Arch::X64)?;
     let frames = trap_frame::find_in(core.memory(), &saved, &core.code);
     instructions.into_iter().find_map(|(number, at)| {
         let frame = frames.iter().find(|frame| frame.rip().0 == at)?;
@@ -96,6 +95,21 @@ fn from_stack(core: &Core) -> Option<Context> {
             format!("trap frame {:#} on the stack, whose Rip is Arg{number}", frame.address),
         ))
     })
+}
+
+/// The crashed thread's stack from where KeBugCheckEx stood: what a small dump saves, or what memory holds.
+fn saved_stack(core: &Core) -> Option<StackRange> {
+    let (low, high) = if let Some(triage) = core.dump.triage() {
+        (triage.top_of_stack, triage.top_of_stack.plus(triage.call_stack.len() as u64))
+    } else {
+        let low = processors::registers(core, processors::crashed_prcb(core)?)?.stack_pointer();
+        let thread = thread::thread(core);
+        let limit = thread.stack_limit.get();
+        let base =
+            thread.stack_base.get().filter(|base| limit.is_some_and(|limit| (limit..*base).contains(&low)));
+        (low, base.unwrap_or_else(|| low.page().plus(stacks::LARGEST_STACK)))
+    };
+    Some(StackRange { low, high, kind: StackKind::Other })
 }
 
 fn header_context(registers: &Registers) -> Context {

@@ -1,8 +1,10 @@
 //! What everything else about the machine stands on: the dump, what is loaded where, which kernel it is.
 
 use crate::code::CodeMap;
+use crate::current::{self, Current};
 use crate::facts::StopCode;
 use crate::identity::{self, Build};
+use crate::loaded;
 use crate::module::{Module, UnloadedModule, display_name, link_date};
 use crate::stack::Place;
 use std::cell::OnceCell;
@@ -20,21 +22,17 @@ pub(crate) struct Core {
     pub(crate) unloaded: Vec<UnloadedModule>,
     pub(crate) code: CodeMap,
     layout: OnceCell<Option<Layout>>,
+    current: OnceCell<Current>,
 }
 
 impl Core {
     pub(crate) fn new(dump: Dump, symbols: &SymbolSource) -> Self {
         let arch = dump.header().arch.unwrap_or(Arch::X64);
         let modules = modules(&dump, arch);
-        let unloaded: Vec<UnloadedModule> = dump
-            .triage()
-            .into_iter()
-            .flat_map(|triage| &triage.unloaded)
-            .map(|u| UnloadedModule { name: u.name.clone(), start: u.start, end: u.end })
-            .collect();
+        let unloaded = loaded::unloaded(&dump);
         let (build, names) = identity::identify(&dump, arch, modules.first(), symbols);
         let code = CodeMap::new(&modules, &unloaded, build.kernel_base, names.as_ref(), symbols);
-        Self { dump, arch, build, modules, unloaded, code, layout: OnceCell::new() }
+        Self { dump, arch, build, modules, unloaded, code, layout: OnceCell::new(), current: OnceCell::new() }
     }
 
     pub(crate) fn memory(&self) -> &dyn Memory {
@@ -44,6 +42,11 @@ impl Core {
     pub(crate) fn stop(&self) -> StopCode {
         let header = self.dump.header();
         StopCode { code: header.bug_check_code, arguments: header.bug_check_parameters }
+    }
+
+    /// What ran on the processor that crashed.
+    pub(crate) fn current(&self) -> &Current {
+        self.current.get_or_init(|| current::current(self))
     }
 
     pub(crate) fn place(&self, address: VirtAddr) -> Place {
@@ -95,31 +98,29 @@ impl Core {
     }
 }
 
-/// The driver list of a minidump, as modules.
+/// What is loaded, as modules.
 fn modules(dump: &Dump, arch: Arch) -> Vec<Module> {
-    let Some(triage) = dump.triage() else { return Vec::new() };
     let header = dump.header();
-    triage
-        .drivers
-        .iter()
-        .map(|driver| {
-            let image = file_name(&driver.path).to_ascii_lowercase();
+    loaded::loaded(dump)
+        .into_iter()
+        .map(|loaded| {
+            let image = file_name(&loaded.path).to_ascii_lowercase();
             let inbox = is_inbox(&image);
-            let stamp = Some(driver.time_date_stamp);
-            let display = display_name(&driver.path);
-            let version = (display == "nt")
-                .then(|| knowledge::kernel_build(&arch.to_string(), driver.time_date_stamp, driver.size))
-                .flatten();
+            let stamp = loaded.time_date_stamp;
+            let display = display_name(&loaded.path);
+            let version = stamp
+                .filter(|_| display == "nt")
+                .and_then(|stamp| knowledge::kernel_build(&arch.to_string(), stamp, loaded.size));
             Module {
                 link_date: link_date(stamp, inbox, Some(header.minor_version), header.system_time),
                 version: version.map(|build| build.version.to_owned()),
                 image,
                 display,
-                path: driver.path.clone(),
-                base: driver.base,
-                size: driver.size.into(),
+                path: loaded.path,
+                base: loaded.base,
+                size: loaded.size.into(),
                 time_date_stamp: stamp,
-                checksum: Some(driver.checksum),
+                checksum: loaded.checksum,
             }
         })
         .collect()

@@ -8,17 +8,51 @@ use stopcode_dump::context;
 /// No Windows has more.
 const MOST_PROCESSORS: u32 = 2048;
 
-pub(crate) fn processors(core: &Core, crashed: Option<VirtAddr>) -> Vec<Processor> {
-    let memory = core.memory();
-    let header = core.dump.header();
-    let count = header.number_processors.min(MOST_PROCESSORS);
+/// Where the PRCBs are that `KiProcessorBlock` lists, with their places in it.
+fn prcbs(core: &Core) -> impl Iterator<Item = (VirtAddr, u32)> {
+    let count = core.dump.header().number_processors.min(MOST_PROCESSORS);
     let block = core.dump.kdbg().and_then(|kdbg| kdbg.get("KiProcessorBlock")).filter(|block| *block != 0);
-    let all: Vec<Processor> = (0..count)
-        .filter_map(|index| {
-            let prcb = VirtAddr(memory.read_u64(VirtAddr(block?).plus(8 * u64::from(index))).ok()?);
-            prcb.is_kernel().then(|| processor(core, prcb, index, crashed))
+    (0..count).filter_map(move |index| {
+        let at = VirtAddr(block?).plus(8 * u64::from(index));
+        let prcb = VirtAddr(core.memory().read_u64(at).ok()?);
+        prcb.is_kernel().then_some((prcb, index))
+    })
+}
+
+/// The PRCB of the processor that crashed, for dumps that do not single it out: the one whose saved context is the
+/// header's, or stands where the header's breakpoint does; else the only one that was not frozen.
+pub(crate) fn crashed_prcb(core: &Core) -> Option<VirtAddr> {
+    let header = core.dump.header();
+    let all: Vec<VirtAddr> = prcbs(core).map(|(prcb, _)| prcb).collect();
+    let breakpoint = header.exception.as_ref().map(|record| record.address);
+    let is_headers = |prcb: &VirtAddr| {
+        registers(core, *prcb).is_some_and(|own| {
+            let same = header.context.is_some_and(|it| it.stack_pointer() == own.stack_pointer());
+            same || breakpoint == Some(own.instruction())
         })
-        .collect();
+    };
+    let running = |prcb: &VirtAddr| ipi_frozen(core, *prcb).is_some_and(|state| state & 0xf != FROZEN);
+    only(&all, is_headers).or_else(|| only(&all, running)).or_else(|| only(&all, |_| true))
+}
+
+/// The one that `fits`, if no other does.
+fn only(all: &[VirtAddr], fits: impl Fn(&VirtAddr) -> bool) -> Option<VirtAddr> {
+    let mut fitting = all.iter().filter(|prcb| fits(prcb));
+    fitting.next().copied().filter(|_| fitting.next().is_none())
+}
+
+/// `KPRCB.IpiFrozen` of a processor that another one stopped.
+const FROZEN: u32 = 2;
+
+/// `KPRCB.IpiFrozen`. Values above 0x2f are no state: the layout does not fit.
+fn ipi_frozen(core: &Core, prcb: VirtAddr) -> Option<u32> {
+    let offset = core.field("_KPRCB", "IpiFrozen")?;
+    core.memory().read_u32(prcb.plus(offset)).ok().filter(|state| *state <= 0x2f)
+}
+
+pub(crate) fn processors(core: &Core, crashed: Option<VirtAddr>) -> Vec<Processor> {
+    let all: Vec<Processor> =
+        prcbs(core).map(|(prcb, index)| processor(core, prcb, index, crashed)).collect();
     if !all.is_empty() {
         return all;
     }
@@ -37,14 +71,12 @@ fn processor(core: &Core, prcb: VirtAddr, index: u32, crashed: Option<VirtAddr>)
     let number = memory.read_u32(at(core.kdbg_offset("OffsetPrcbNumber").unwrap_or(0x24))).unwrap_or(index);
     let thread = pointer(core.kdbg_offset("OffsetPrcbCurrentThread").or(Some(8)));
     let idle_thread = pointer(core.kdbg_offset("OffsetPrcbIdleThread").or(Some(0x18)));
-    let frozen = core.field("_KPRCB", "IpiFrozen").and_then(|offset| memory.read_u32(at(offset)).ok());
     Processor {
         number: if number < MOST_PROCESSORS { number } else { index },
         prcb: Some(prcb),
         thread,
         idle_thread,
-        // Values above 0x2f are no state: the layout does not fit.
-        ipi_frozen: frozen.filter(|value| *value <= 0x2f),
+        ipi_frozen: ipi_frozen(core, prcb),
         registers: registers(core, prcb),
         crashed: thread.is_some() && thread == crashed,
         irql: core
@@ -55,7 +87,7 @@ fn processor(core: &Core, prcb: VirtAddr, index: u32, crashed: Option<VirtAddr>)
 }
 
 /// `*KPRCB.Context` first; the inline frame, which newer kernels leave empty, second.
-fn registers(core: &Core, prcb: VirtAddr) -> Option<stopcode_base::Registers> {
+pub(crate) fn registers(core: &Core, prcb: VirtAddr) -> Option<stopcode_base::Registers> {
     let memory = core.memory();
     let read = |at: VirtAddr| {
         let (registers, flags) = context::read(memory, core.arch, at).ok()??;

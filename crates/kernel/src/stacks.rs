@@ -7,7 +7,7 @@ use stopcode_base::{Registers, VirtAddr, X64Registers};
 use stopcode_unwind::{End, Options, StackKind as Area, StackRange, Trust, UnusableStack, walk};
 
 /// A kernel stack, expanded or of a DPC, is not larger than this (72 KiB, WDK).
-const LARGEST_STACK: u64 = 0x1_2000;
+pub(crate) const LARGEST_STACK: u64 = 0x1_2000;
 
 pub(crate) fn stacks(
     core: &Core,

@@ -8,8 +8,8 @@ use stopcode_base::{Fact, VirtAddr, visible};
 const IMAGE_FILE_NAME: usize = 15;
 
 pub(crate) fn thread(core: &Core) -> Thread {
-    let triage = core.dump.triage();
-    let bytes = triage.map(stopcode_dump::Triage::thread_bytes).filter(|bytes| !bytes.is_empty());
+    let current = core.current();
+    let bytes = Some(current.thread.as_slice()).filter(|bytes| !bytes.is_empty());
     let stack_word = |offset: Option<u64>, field: &str| -> Fact<VirtAddr> {
         let (Some(bytes), Some(offset)) = (bytes, offset) else {
             return Fact::missing("the thread is not in this dump");
@@ -21,7 +21,7 @@ pub(crate) fn thread(core: &Core) -> Thread {
             _ => Fact::missing(format!("KTHREAD.{field} in this dump is no kernel address")),
         }
     };
-    let process = triage.map(stopcode_dump::Triage::process_bytes).filter(|bytes| !bytes.is_empty());
+    let process = Some(current.process.as_slice()).filter(|bytes| !bytes.is_empty());
     let name_offset = core.field("_EPROCESS", "ImageFileName");
     let name = match (process, name_offset) {
         (Some(bytes), Some(offset)) => image_file_name(bytes, offset),
@@ -55,8 +55,7 @@ fn offset(core: &Core, kdbg: &str, field: &str) -> Option<u64> {
 /// ETHREAD: what the PRCB of the crashing processor calls its current thread.
 fn address(core: &Core) -> Fact<VirtAddr> {
     let offset = core.kdbg_offset("OffsetPrcbCurrentThread").unwrap_or(8);
-    let prcb = core.dump.triage().map(stopcode_dump::Triage::prcb_bytes);
-    match prcb.and_then(|bytes| word(bytes, offset)).filter(|thread| VirtAddr(*thread).is_kernel()) {
+    match word(&core.current().prcb, offset).filter(|thread| VirtAddr(*thread).is_kernel()) {
         Some(thread) => Fact::known(VirtAddr(thread), "KPRCB.CurrentThread"),
         None => Fact::missing("the processor's PRCB is not in this dump"),
     }

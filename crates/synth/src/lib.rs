@@ -6,19 +6,23 @@
 //! *Must never know*: the readers. A writer that shared code with them would agree with their mistakes.
 //!
 //! The way through it: [`Machine`] says what is, `layout` where the build keeps it, `memory` turns both into bytes at
-//! virtual addresses, and [`triage`] packs those into a file. Another container needs only another packer.
+//! virtual addresses, and [`triage`] packs those into a file; `physical` puts them into pages under page tables, and
+//! [`container`] packs those.
 //!
 //! Every dump written here is invented. The machine descriptions under `samples/` say what they are modelled on.
 
 mod blobs;
+pub mod container;
 mod context;
 mod error;
 mod kdbg;
 mod layout;
 mod machine;
 mod memory;
+mod modules;
 mod number;
 mod objects;
+mod physical;
 mod record;
 pub mod triage;
 mod vary;

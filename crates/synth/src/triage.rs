@@ -110,7 +110,7 @@ fn body(machine: &Machine, layout: &Layout, image: &Image, file: &mut Vec<u8>) -
 }
 
 /// DUMP_HEADER64. What is not set keeps the fill `PAGE`, which readers take as "absent".
-fn header(machine: &Machine, file_size: usize) -> Result<Vec<u8>, Error> {
+pub(crate) fn header(machine: &Machine, file_size: usize) -> Result<Vec<u8>, Error> {
     let base = machine.kernel_base()?;
     let cpu = machine.crashed()?;
     let process = machine.process(machine.thread(cpu.thread)?.process)?;

@@ -1,0 +1,377 @@
+//! One address space: walks, and reads through them.
+
+use super::Paging;
+use super::entry::{EntryKind, WalkEntry};
+use crate::physical::{PAGE_SIZE, PhysicalMemory};
+use stopcode_base::{Memory, MissReason, PhysAddr, VirtAddr};
+
+/// Entries of the longest walk.
+const MOST_LEVELS: usize = 5;
+
+/// An address space: physical memory seen through the page tables below one root.
+#[derive(Clone, Copy)]
+pub struct AddressSpace<'a> {
+    physical: &'a dyn PhysicalMemory,
+    paging: Paging,
+    root: PhysAddr,
+}
+
+/// What a walk through the page tables met, from the top down, and where it led.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Walk {
+    entries: [Option<WalkEntry>; MOST_LEVELS],
+    /// The prototype entry that stands for the page table's, where one does.
+    pub prototype: Option<WalkEntry>,
+    /// The byte, or why there is none.
+    pub outcome: Result<Mapping, MissReason>,
+}
+
+/// Where the byte at a virtual address is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mapping {
+    /// At this physical address; as many bytes from there on follow one another.
+    Physical(PhysAddr, u64),
+    /// Nowhere yet: it and as many bytes from there on read as zeros.
+    Zeros(u64),
+}
+
+impl Walk {
+    /// The entries of the page tables from the top down, as far as the walk came.
+    pub fn entries(&self) -> impl Iterator<Item = &WalkEntry> {
+        self.entries.iter().flatten()
+    }
+}
+
+impl<'a> AddressSpace<'a> {
+    /// The address space whose top table CR3 or TTBR points to; bits of `base` that are no address are left out.
+    pub fn new(physical: &'a dyn PhysicalMemory, paging: Paging, base: PhysAddr) -> Self {
+        Self { physical, paging, root: PhysAddr(paging.root(base.0)) }
+    }
+
+    /// The form of its page tables.
+    pub fn paging(&self) -> Paging {
+        self.paging
+    }
+
+    /// Where its top table lies.
+    pub fn root(&self) -> PhysAddr {
+        self.root
+    }
+
+    /// Walks the page tables for `address`.
+    pub fn walk(&self, address: VirtAddr) -> Walk {
+        let mut walk =
+            Walk { entries: [None; MOST_LEVELS], prototype: None, outcome: Err(MissReason::NotCanonical) };
+        if self.paging.is_canonical(address.0) {
+            walk.outcome = self.descend(address, &mut walk);
+        }
+        walk
+    }
+
+    fn descend(&self, address: VirtAddr, walk: &mut Walk) -> Result<Mapping, MissReason> {
+        let mut table = self.root;
+        let levels = (1..=self.paging.levels()).rev();
+        for (level, slot) in levels.zip(&mut walk.entries) {
+            let at = table.plus(self.paging.index(level, address.0) * self.paging.entry_size());
+            let value = self.word(at).map_err(|_| MissReason::TableNotInDump { level })?;
+            let kind = EntryKind::of(self.paging, level, value);
+            *slot = Some(WalkEntry { level, address: at, value, kind });
+            match kind {
+                EntryKind::Valid(next) | EntryKind::Transition(next) => table = next,
+                EntryKind::Large(page) => {
+                    let size = 1 << self.paging.shift(level);
+                    return Ok(inside(page, address, size));
+                }
+                EntryKind::Prototype(prototype) if level == 1 => {
+                    let entry = self.prototype(VirtAddr(prototype))?;
+                    walk.prototype = Some(entry);
+                    return match entry.kind {
+                        EntryKind::Valid(page) | EntryKind::Transition(page) => {
+                            Ok(inside(page, address, PAGE_SIZE))
+                        }
+                        // A prototype of a prototype is a subsection: the page is in its file.
+                        EntryKind::Prototype(_) => Err(MissReason::NotResident),
+                        kind => miss(kind, level, address),
+                    };
+                }
+                kind => return miss(kind, level, address),
+            }
+        }
+        Ok(inside(table, address, PAGE_SIZE))
+    }
+
+    /// The prototype entry at `address`. Its own page must be mapped without another prototype: one that is not is
+    /// not followed, which is also what ends a circle.
+    fn prototype(&self, address: VirtAddr) -> Result<WalkEntry, MissReason> {
+        let mut table = self.root;
+        if !self.paging.is_canonical(address.0) {
+            return Err(MissReason::NotResident);
+        }
+        for level in (1..=self.paging.levels()).rev() {
+            let at = table.plus(self.paging.index(level, address.0) * self.paging.entry_size());
+            let value = self.word(at).map_err(|_| MissReason::TableNotInDump { level })?;
+            match EntryKind::of(self.paging, level, value) {
+                EntryKind::Valid(next) | EntryKind::Transition(next) => table = next,
+                EntryKind::Large(page) => {
+                    let within = address.0 & ((1 << self.paging.shift(level)) - 1);
+                    return self.prototype_at(page.plus(within));
+                }
+                _ => return Err(MissReason::NotResident),
+            }
+        }
+        self.prototype_at(table.plus(address.0 % PAGE_SIZE))
+    }
+
+    fn prototype_at(&self, at: PhysAddr) -> Result<WalkEntry, MissReason> {
+        let value = self.word(at)?;
+        Ok(WalkEntry { level: 1, address: at, value, kind: EntryKind::of(self.paging, 1, value) })
+    }
+
+    /// An entry of a page table.
+    fn word(&self, at: PhysAddr) -> Result<u64, MissReason> {
+        let mut bytes = [0; 8];
+        let size = self.paging.entry_size() as usize;
+        let entry = bytes.get_mut(..size).unwrap_or_default();
+        match self.physical.read_physical(at, entry)? {
+            got if got == size => Ok(u64::from_le_bytes(bytes)),
+            _ => Err(MissReason::FileTruncated),
+        }
+    }
+}
+
+/// The place of `address` inside a page of `size` bytes at `page`.
+fn inside(page: PhysAddr, address: VirtAddr, size: u64) -> Mapping {
+    let offset = address.0 & (size - 1);
+    Mapping::Physical(page.plus(offset), size - offset)
+}
+
+/// What an entry that leads nowhere means for the byte at `address`.
+fn miss(kind: EntryKind, level: u8, address: VirtAddr) -> Result<Mapping, MissReason> {
+    match kind {
+        EntryKind::DemandZero if level == 1 => Ok(Mapping::Zeros(PAGE_SIZE - address.0 % PAGE_SIZE)),
+        EntryKind::PageFile { .. } => Err(MissReason::PagedOut),
+        EntryKind::Prototype(_) | EntryKind::PrototypeInVad => Err(MissReason::NotResident),
+        _ => Err(MissReason::NotMapped { level }),
+    }
+}
+
+impl Memory for AddressSpace<'_> {
+    fn read_some(&self, at: VirtAddr, buffer: &mut [u8]) -> Result<usize, MissReason> {
+        match self.walk(at).outcome? {
+            Mapping::Physical(page, size) => {
+                let room = buffer.len().min(usize::try_from(size).unwrap_or(usize::MAX));
+                self.physical.read_physical(page, buffer.get_mut(..room).unwrap_or_default())
+            }
+            Mapping::Zeros(size) => {
+                let room = buffer.len().min(usize::try_from(size).unwrap_or(usize::MAX));
+                buffer.get_mut(..room).unwrap_or_default().fill(0);
+                Ok(room)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for AddressSpace<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} at {:#}", self.paging, self.root)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Pages by their frame.
+    #[derive(Default)]
+    struct Pages(BTreeMap<u64, Vec<u8>>);
+
+    impl Pages {
+        fn put(&mut self, at: u64, bytes: &[u8]) {
+            let page = self.0.entry(at >> 12).or_insert_with(|| vec![0; 0x1000]);
+            page[at as usize % 0x1000..][..bytes.len()].copy_from_slice(bytes);
+        }
+
+        fn with(entries: &[(u64, u64)]) -> Self {
+            let mut pages = Self::default();
+            for (at, value) in entries {
+                pages.put(*at, &value.to_le_bytes());
+            }
+            pages
+        }
+    }
+
+    impl PhysicalMemory for Pages {
+        fn read_physical(&self, at: PhysAddr, buffer: &mut [u8]) -> Result<usize, MissReason> {
+            let page = self.0.get(&(at.0 >> 12)).ok_or(MissReason::NotInDump)?;
+            let rest = &page[at.0 as usize % 0x1000..];
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        }
+
+        fn page_count(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn next_run(&self, from: u64) -> Option<(u64, u64)> {
+            self.0.range(from..).next().map(|(pfn, _)| (*pfn, 1))
+        }
+    }
+
+    const TEXT: u64 = 0x7766_5544_3322_1100;
+
+    /// Page tables at 0x1000 to 0x4000 and a page with [`TEXT`] at 0x9000; entries 1, 2, 3, 4 of levels 4 to 1.
+    fn four_levels(last: u64) -> Pages {
+        Pages::with(&[(0x1008, 0x2063), (0x2010, 0x3063), (0x3018, 0x4063), (0x4020, last), (0x9000, TEXT)])
+    }
+    const AT: VirtAddr = VirtAddr(1 << 39 | 2 << 30 | 3 << 21 | 4 << 12);
+
+    fn x64(pages: &Pages) -> AddressSpace<'_> {
+        // A PCID and the bit that keeps the TLB are no part of the address.
+        AddressSpace::new(pages, Paging::X64FourLevel, PhysAddr(0x8000_0000_0000_1003))
+    }
+
+    #[test]
+    fn a_walk_tells_every_entry() {
+        let pages = four_levels(0x8000_0000_0000_9063);
+        let walk = x64(&pages).walk(AT.plus(8));
+        let entries: Vec<_> =
+            walk.entries().map(|entry| (entry.level, entry.address.0, entry.value)).collect();
+        assert_eq!(
+            entries,
+            [
+                (4, 0x1008, 0x2063),
+                (3, 0x2010, 0x3063),
+                (2, 0x3018, 0x4063),
+                (1, 0x4020, 0x8000_0000_0000_9063)
+            ]
+        );
+        assert_eq!(walk.outcome, Ok(Mapping::Physical(PhysAddr(0x9008), 0xff8)));
+        assert_eq!(x64(&pages).read_u64(AT), Ok(TEXT));
+    }
+
+    #[test]
+    fn every_miss_has_its_reason() {
+        let reason = |pages: &Pages, at| x64(pages).read_u8(at).unwrap_err().reason;
+        let pages = four_levels(0);
+        assert_eq!(reason(&pages, AT), MissReason::NotMapped { level: 1 });
+        assert_eq!(reason(&pages, VirtAddr(0)), MissReason::NotMapped { level: 4 });
+        assert_eq!(reason(&pages, VirtAddr(1 << 47)), MissReason::NotCanonical);
+        assert_eq!(reason(&four_levels(0xa063), AT), MissReason::NotInDump);
+        assert_eq!(reason(&four_levels(7 << 32 | 0x80), AT), MissReason::PagedOut);
+        assert_eq!(reason(&four_levels(0xffff_ffff_0000_0400), AT), MissReason::NotResident);
+        let gap = Pages::with(&[(0x1008, 0x2063)]);
+        assert_eq!(reason(&gap, AT), MissReason::TableNotInDump { level: 3 });
+        assert_eq!(reason(&Pages::default(), AT), MissReason::TableNotInDump { level: 4 });
+    }
+
+    #[test]
+    fn what_the_memory_manager_would_have_found() {
+        assert_eq!(x64(&four_levels(0x9890)).read_u64(AT), Ok(TEXT), "in transition");
+        assert_eq!(x64(&four_levels(0x80)).read_u64(AT), Ok(0), "demand zero");
+        // The table itself may be in transition.
+        let mut pages = four_levels(0x9063);
+        pages.put(0x3018, &0x4890_u64.to_le_bytes());
+        assert_eq!(x64(&pages).read_u64(AT), Ok(TEXT));
+    }
+
+    #[test]
+    fn one_prototype_is_followed() {
+        // The prototype lies in the page after, which frame 5 backs.
+        let prototype = AT.0 + 0x1000;
+        let entry = prototype << 16 | 0x400;
+        let with = |value: u64| {
+            let mut pages = four_levels(entry);
+            pages.put(0x4028, &0x5063_u64.to_le_bytes());
+            pages.put(0x5000, &value.to_le_bytes());
+            pages
+        };
+        let pages = with(0x9063);
+        let walk = x64(&pages).walk(AT);
+        assert_eq!(walk.prototype.map(|entry| (entry.address.0, entry.value)), Some((0x5000, 0x9063)));
+        assert_eq!(x64(&pages).read_u64(AT), Ok(TEXT));
+        assert_eq!(x64(&with(0x9890)).read_u64(AT), Ok(TEXT));
+        assert_eq!(x64(&with(0x80)).read_u64(AT), Ok(0));
+        assert_eq!(x64(&with(0)).read_u8(AT).unwrap_err().reason, MissReason::NotMapped { level: 1 });
+        assert_eq!(x64(&with(entry)).read_u8(AT).unwrap_err().reason, MissReason::NotResident);
+        // A prototype that leads to itself.
+        let own = four_levels(AT.0 << 16 | 0x400);
+        assert_eq!(x64(&own).read_u8(AT).unwrap_err().reason, MissReason::NotResident);
+    }
+
+    #[test]
+    fn large_pages_reach_far() {
+        let mut pages =
+            Pages::with(&[(0x1000, 0x2063), (0x2000, 0x3063), (0x3000, 0x20_00e3), (0x2008, 0x4000_00e3)]);
+        pages.put(0x21_2340, &TEXT.to_le_bytes());
+        pages.put(0x5234_5678, &TEXT.to_le_bytes());
+        let space = x64(&pages);
+        assert_eq!(space.read_u64(VirtAddr(0x1_2340)), Ok(TEXT));
+        assert_eq!(space.read_u64(VirtAddr(0x4000_0000 + 0x1234_5678)), Ok(TEXT));
+        let walk = space.walk(VirtAddr(0x1_2340));
+        assert_eq!(walk.outcome, Ok(Mapping::Physical(PhysAddr(0x21_2340), 0x20_0000 - 0x1_2340)));
+        assert_eq!(walk.entries().last().map(|entry| entry.level), Some(2));
+    }
+
+    #[test]
+    fn tables_that_lead_to_themselves_end() {
+        let mut pages = Pages::default();
+        for n in 0..512 {
+            pages.put(0x1000 + 8 * n, &0x1063_u64.to_le_bytes());
+        }
+        let space = x64(&pages);
+        assert_eq!(space.read_u64(VirtAddr(0xffff_8000_0000_0000)), Ok(0x1063));
+        assert_eq!(space.walk(AT).entries().count(), 4);
+    }
+
+    #[test]
+    fn other_forms_of_tables() {
+        let five = Pages::with(&[
+            (0x8008, 0x1063),
+            (0x1008, 0x2063),
+            (0x2010, 0x3063),
+            (0x3018, 0x4063),
+            (0x4020, 0x9063),
+            (0x9000, TEXT),
+        ]);
+        let space = AddressSpace::new(&five, Paging::X64FiveLevel, PhysAddr(0x8000));
+        assert_eq!(space.read_u64(AT.plus(1 << 48)), Ok(TEXT));
+        assert_eq!(space.walk(AT.plus(1 << 48)).entries().count(), 5);
+
+        let arm = Pages::with(&[
+            (0x1ff8, 0x2003),
+            (0x2000, 0x3003),
+            (0x3000, 0x4003),
+            (0x4020, 0x9703),
+            (0x9000, TEXT),
+        ]);
+        let space = AddressSpace::new(&arm, Paging::Arm64, PhysAddr(0x1000));
+        assert_eq!(space.read_u64(VirtAddr(0xffff_ff80_0000_4000)), Ok(TEXT));
+        let reason = space.read_u8(VirtAddr(0xffff_ff80_0000_5000)).unwrap_err().reason;
+        assert_eq!(reason, MissReason::NotMapped { level: 1 });
+
+        // Four top entries, not at the start of a page; debuggers extend the sign of addresses.
+        let pae = Pages::with(&[
+            (0x1030, 0x2001),
+            (0x2018, 0x4063),
+            (0x4020, 0x1_0000_9063),
+            (0x1_0000_9000, TEXT),
+        ]);
+        let space = AddressSpace::new(&pae, Paging::X86Pae, PhysAddr(0x1020));
+        assert_eq!(space.read_u64(VirtAddr(0x8060_4000)), Ok(TEXT));
+        assert_eq!(space.read_u64(VirtAddr(0xffff_ffff_8060_4000)), Ok(TEXT));
+
+        let mut x86 = Pages::default();
+        x86.put(0x1804, &0x4063_u32.to_le_bytes());
+        x86.put(0x4010, &0x9063_u32.to_le_bytes());
+        x86.put(0x4014, &0x9880_u32.to_le_bytes());
+        x86.put(0x1808, &0x40_00e3_u32.to_le_bytes());
+        x86.put(0x9000, &TEXT.to_le_bytes());
+        x86.put(0x41_2340, &TEXT.to_le_bytes());
+        let space = AddressSpace::new(&x86, Paging::X86, PhysAddr(0x1000));
+        for at in [0x8040_4000, 0x8040_5000, 0x8081_2340] {
+            assert_eq!(space.read_u64(VirtAddr(at)), Ok(TEXT), "{at:#x}");
+        }
+    }
+}

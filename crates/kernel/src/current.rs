@@ -1,0 +1,46 @@
+//! What ran on the processor that crashed: its KPRCB, its thread, its process, as bytes.
+//!
+//! A small dump holds copies of all three. In any other they are where the kernel keeps them, and which processor it
+//! was has to be worked out.
+
+use crate::core::Core;
+use crate::processors;
+use crate::thread::word;
+use stopcode_base::VirtAddr;
+
+/// Read of a structure whose size the debugger data does not tell.
+const UNKNOWN_SIZE: u64 = 0x1000;
+/// Largest structure that is read.
+const LARGEST: u64 = 0x2_0000;
+
+/// The bytes of each; empty where the dump does not hold it.
+#[derive(Default)]
+pub(crate) struct Current {
+    pub(crate) prcb: Vec<u8>,
+    pub(crate) thread: Vec<u8>,
+    pub(crate) process: Vec<u8>,
+}
+
+pub(crate) fn current(core: &Core) -> Current {
+    if let Some(triage) = core.dump.triage() {
+        return Current {
+            prcb: triage.prcb_bytes().to_vec(),
+            thread: triage.thread_bytes().to_vec(),
+            process: triage.process_bytes().to_vec(),
+        };
+    }
+    let Some(prcb) = processors::crashed_prcb(core) else { return Current::default() };
+    let read = |at: VirtAddr, size: &str| {
+        let size = core.kdbg_offset(size).unwrap_or(UNKNOWN_SIZE).min(LARGEST);
+        core.memory().read_available(at, size as usize)
+    };
+    let follow = |bytes: &[u8], offset: Option<u64>, size: &str| {
+        let at = word(bytes, offset?).map(VirtAddr).filter(|at| at.is_kernel())?;
+        Some(read(at, size))
+    };
+    let prcb = read(prcb, "SizePrcb");
+    let thread = follow(&prcb, core.kdbg_offset("OffsetPrcbCurrentThread").or(Some(8)), "SizeEThread");
+    let thread = thread.unwrap_or_default();
+    let process = follow(&thread, core.kdbg_offset("OffsetKThreadApcProcess"), "SizeEProcess");
+    Current { prcb, thread, process: process.unwrap_or_default() }
+}
