@@ -22,7 +22,9 @@ fuzz_target!(|bytes: &[u8]| {
             from = first + count;
         }
     }
-    for at in [dump.header().kd_debugger_data_block, dump.header().ps_loaded_module_list].into_iter().flatten() {
+    for at in
+        [dump.header().kd_debugger_data_block, dump.header().ps_loaded_module_list].into_iter().flatten()
+    {
         let _ = dump.address_space().map(|space| space.walk(at).entries().count());
         let _ = dump.read_available(at, 0x2000);
     }

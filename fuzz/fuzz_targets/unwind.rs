@@ -3,9 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use stopcode_base::{Memory, MissReason, Registers, SliceMemory, VirtAddr, X64Registers};
-use stopcode_unwind::{
-    Code, CodeAt, ImageView, Images, Options, StackKind, StackRange, walk_with_images,
-};
+use stopcode_unwind::{Code, CodeAt, ImageView, Images, Options, StackKind, StackRange, walk_with_images};
 
 const BASE: VirtAddr = VirtAddr(0xffff_f800_0000_0000);
 const LOW: VirtAddr = VirtAddr(0xffff_8000_0000_0000);

@@ -6,7 +6,7 @@
 //! [`Store`] touch files, and nothing here touches a network: [`SymbolPath::servers`] says whom a host may ask.
 //! *Must never know*: dumps, unwinding, what an analysis concludes.
 //!
-//! Names come from PDBs ([`Pdb`]), Volatility's tables ([`Isf`]) and images ([`exports`]), all as a [`SymbolTable`].
+//! Names come from PDBs ([`Pdb`]), Volatility's tables ([`Isf`]) and images ([`exports()`]), all as a [`SymbolTable`].
 
 mod demangle;
 mod exports;
