@@ -56,7 +56,8 @@ impl OpenError {
             }
             Self::Zeros { .. } => {
                 "Windows reserved the space and the contents never reached the disk, as when power is lost or the \
-                 disk fails during the crash. If it happens again, check the disk and its cable; use another dump."
+                 disk fails during the crash. Use another dump. If it happens again, check the disk and its cable, \
+                 and keep a page file on the system drive: the dump passes through it."
             }
             Self::NotADump { what } => what.hint(),
             Self::TooShort { .. } => "The copy or upload was cut off. Copy the original file again.",
