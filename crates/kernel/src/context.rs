@@ -4,6 +4,7 @@
 
 use crate::core::Core;
 use crate::facts::{Context, Exception};
+use crate::identity::STATUS_BREAKPOINT;
 use crate::{processors, stacks, thread};
 use stopcode_base::{Arch, Fact, Registers, VirtAddr};
 use stopcode_dump::{ExceptionRecord, context as record};
@@ -152,9 +153,6 @@ pub(crate) fn exception(core: &Core) -> Fact<Exception> {
         None => Fact::missing("this dump holds no exception record"),
     }
 }
-
-/// STATUS_BREAKPOINT, which KeBugCheckEx itself raises.
-const STATUS_BREAKPOINT: u32 = 0x8000_0003;
 
 fn of_record(record: ExceptionRecord) -> Exception {
     Exception { code: record.code, address: record.address, parameters: record.parameters }

@@ -129,8 +129,6 @@ fn modules(dump: &Dump, arch: Arch) -> Vec<Module> {
 /// Comes with Windows, as far as its name tells.
 fn is_inbox(image: &str) -> bool {
     knowledge::driver(image).is_some_and(|driver| driver.inbox)
-        || matches!(
-            image,
-            "ntoskrnl.exe" | "ntkrnlmp.exe" | "ntkrla57.exe" | "hal.dll" | "kd.dll" | "kdcom.dll"
-        )
+        // The kernel for processors with five page-table levels, which the table of drivers lacks.
+        || image == "ntkrla57.exe"
 }

@@ -30,8 +30,8 @@ const FINGERPRINT: usize = 4;
 /// The name of every 64-bit kernel's PDB.
 const KERNEL_PDB: &str = "ntkrnlmp.pdb";
 
-/// STATUS_BREAKPOINT.
-const STATUS_BREAKPOINT: u32 = 0x8000_0003;
+/// STATUS_BREAKPOINT, which KeBugCheckEx itself raises.
+pub(crate) const STATUS_BREAKPOINT: u32 = 0x8000_0003;
 
 pub(crate) fn identify(
     dump: &Dump,

@@ -130,8 +130,8 @@ fn ended(end: &End) -> String {
     }
 }
 
-/// The stacks that a walk from `pointer` may enter: the thread's by its limits, the processors' DPC stacks, and around the
-/// pointer itself where nothing better is known.
+/// The stacks that a walk from `pointer` may enter: the thread's by its limits, what a small dump saved of
+/// another, and around the pointer itself where nothing better is known.
 fn ranges(core: &Core, running: &Thread, pointer: VirtAddr) -> Vec<StackRange> {
     let mut ranges = Vec::new();
     if let (Some(low), Some(high)) = (running.stack_limit.get(), running.stack_base.get())

@@ -16,8 +16,7 @@ const ROOT_PARTITION_DRIVERS: [&str; 5] =
 pub(crate) fn system(core: &Core) -> System {
     let dump = &core.dump;
     let header = dump.header();
-    let processor = processor_key(dump);
-    let smbios = smbios(dump);
+    let hardware = Hardware::of(dump);
     let uptime = match header.system_uptime {
         Some(units) => Fact::known(units as f64 / 1e7, "dump header"),
         None => Fact::missing("the dump header does not tell"),
@@ -36,12 +35,12 @@ pub(crate) fn system(core: &Core) -> System {
         processors: Some(header.number_processors),
         uptime_seconds: uptime,
         crash_time,
-        processor_name: processor.as_ref().and_then(|key| key.name().map(str::to_owned)),
-        microcode: processor.as_ref().and_then(ProcessorKey::microcode),
-        machine: smbios.as_ref().and_then(maker_and_model),
-        firmware: smbios.as_ref().and_then(firmware),
-        features: leaf1(core).map(|leaf| leaf.native[2]),
-        hypervisor: hypervisor(core),
+        processor_name: hardware.processor.as_ref().and_then(|key| key.name().map(str::to_owned)),
+        microcode: hardware.processor.as_ref().and_then(ProcessorKey::microcode),
+        machine: hardware.smbios.as_ref().and_then(maker_and_model),
+        firmware: hardware.smbios.as_ref().and_then(firmware),
+        features: hardware.leaf1.map(|leaf| leaf.native[2]),
+        hypervisor: hypervisor(core, hardware.leaf1),
     }
 }
 
@@ -52,22 +51,30 @@ fn product(core: &Core) -> Option<String> {
     knowledge::product_name(header.minor_version, server).map(str::to_owned)
 }
 
-fn contents(dump: &Dump) -> impl Iterator<Item = Content> + '_ {
-    dump.secondary().iter().filter_map(stopcode_dump::Blob::content)
+/// What a dump's secondary data tell of the hardware; each the first of its kind.
+#[derive(Default)]
+struct Hardware {
+    processor: Option<ProcessorKey>,
+    smbios: Option<Smbios>,
+    /// CPUID leaf 1.
+    leaf1: Option<CpuidRecord>,
 }
 
-fn processor_key(dump: &Dump) -> Option<ProcessorKey> {
-    contents(dump).find_map(|content| match content {
-        Content::Processor(key) => Some(key),
-        _ => None,
-    })
-}
-
-fn smbios(dump: &Dump) -> Option<Smbios> {
-    contents(dump).find_map(|content| match content {
-        Content::Smbios(smbios) => Some(smbios),
-        _ => None,
-    })
+impl Hardware {
+    fn of(dump: &Dump) -> Self {
+        let mut hardware = Self::default();
+        for content in dump.secondary().iter().filter_map(stopcode_dump::Blob::content) {
+            match content {
+                Content::Processor(key) => _ = hardware.processor.get_or_insert(key),
+                Content::Smbios(smbios) => _ = hardware.smbios.get_or_insert(smbios),
+                Content::Cpuid(records) if hardware.leaf1.is_none() => {
+                    hardware.leaf1 = records.into_iter().find(|record| record.source == CpuidSource::Leaf(1));
+                }
+                _ => {}
+            }
+        }
+        hardware
+    }
 }
 
 /// Maker and model of the system, or of its board where the system's are the usual placeholders.
@@ -103,21 +110,14 @@ fn firmware(smbios: &Smbios) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" "))
 }
 
-fn leaf1(core: &Core) -> Option<CpuidRecord> {
-    contents(&core.dump).find_map(|content| match content {
-        Content::Cpuid(records) => records.into_iter().find(|record| record.source == CpuidSource::Leaf(1)),
-        _ => None,
-    })
-}
-
 /// CPUID leaf 1, ECX bit 31: a hypervisor is present.
 const HYPERVISOR_PRESENT: u32 = 1 << 31;
 
-fn hypervisor(core: &Core) -> Fact<Hypervisor> {
+fn hypervisor(core: &Core, leaf1: Option<CpuidRecord>) -> Fact<Hypervisor> {
     if core.arch != Arch::X64 {
         return Fact::missing("CPUID is x64 only");
     }
-    let Some([_, _, ecx, _]) = leaf1(core).map(|leaf| leaf.seen) else {
+    let Some([_, _, ecx, _]) = leaf1.map(|leaf| leaf.seen) else {
         return Fact::missing("this dump holds no CPUID record");
     };
     if ecx & HYPERVISOR_PRESENT == 0 {

@@ -390,8 +390,8 @@ fn firmware_set_up(facts: &Facts<'_>, findings: &mut Findings) {
         "{image} ({}) works on registers and tables that firmware describes to it (ACPI)",
         driver.product
     );
-    let lmvm = format!("lmvm {}", image.rsplit_once('.').map_or(image.as_str(), |(stem, _)| stem));
-    findings.supports(&firmware(), evidence(Basis::Modules, weights::SLIGHT, text).shown_by(lmvm));
+    findings
+        .supports(&firmware(), evidence(Basis::Modules, weights::SLIGHT, text).shown_by(super::lmvm(&image)));
     let frames = facts.judged().map_or(0, |stack| {
         stack.frames.iter().take_while(|frame| frame.place.image.as_deref() == Some(image.as_str())).count()
     });

@@ -253,7 +253,7 @@ fn age(facts: &Facts<'_>, findings: &mut Findings, cause: &Cause, image: &str) {
         }
         None => format!("{image} was linked on {}", linked.date_text()),
     };
-    let command = format!("lmvm {}", image.rsplit_once('.').map_or(image, |(stem, _)| stem));
+    let command = super::lmvm(image);
     findings.supports(cause, evidence(Basis::Modules, weights::NOTED, text).shown_by(command));
 }
 
@@ -358,11 +358,7 @@ fn products(facts: &Facts<'_>, findings: &mut Findings) {
             vendor.as_deref().unwrap_or("an antivirus product"),
             if filters.len() == 1 { "is" } else { "are" }
         );
-        let command = filters
-            .iter()
-            .map(|image| format!("lmvm {}", image.rsplit_once('.').map_or(*image, |(stem, _)| stem)))
-            .collect::<Vec<_>>()
-            .join("; ");
+        let command = filters.iter().map(|image| super::lmvm(image)).collect::<Vec<_>>().join("; ");
         findings.supports(&overflow(), evidence(Basis::Modules, weights::NOTED, text).shown_by(command));
     }
 }

@@ -5,7 +5,7 @@ use crate::findings::{Findings, evidence};
 use crate::verdict::{Basis, Class};
 use crate::weights;
 
-/// A machine that has run for a month without this is no freshly mounted one.
+/// A machine that ran for a week without a stop is no freshly mounted one.
 const LONG_UPTIME_SECONDS: f64 = 7.0 * 86_400.0;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
@@ -22,19 +22,9 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
             &item,
         );
     }
-    if facts.is_dump() && facts.witness.verifier().get_flags() == Some(0) {
+    if facts.is_dump() && facts.witness.verifier().value().is_some_and(|verifier| verifier.flags == 0) {
         findings.missing(
             "Driver Verifier was off: what it would have caught at the source was not caught".to_owned(),
         );
-    }
-}
-
-trait Flags {
-    fn get_flags(&self) -> Option<u32>;
-}
-
-impl Flags for stopcode_base::Fact<stopcode_kernel::Verifier> {
-    fn get_flags(&self) -> Option<u32> {
-        self.value().map(|verifier| verifier.flags)
     }
 }

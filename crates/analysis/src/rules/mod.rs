@@ -86,6 +86,11 @@ pub(crate) fn cause_on_stack(facts: &Facts<'_>, image: &str) -> Cause {
     }
 }
 
+/// The command that shows an image's module in full. WinDbg's module name is the image's without its extension.
+pub(crate) fn lmvm(image: &str) -> String {
+    format!("lmvm {}", image.rsplit_once('.').map_or(image, |(stem, _)| stem))
+}
+
 /// A part of the machine as a suspect.
 pub(crate) fn hardware(class: Class, name: &str) -> Cause {
     Cause::by(class, Suspect { kind: SuspectKind::Hardware, module: None, name: name.to_owned() })

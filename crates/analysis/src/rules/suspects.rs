@@ -87,10 +87,9 @@ fn known_problem(facts: &Facts<'_>, findings: &mut Findings, image: &str) {
     let Some(known) = knowledge::driver(image) else { return };
     if let Some(problem) = &known.known_problem {
         let text = format!("{image} is known for: {problem}");
-        let command = format!("lmvm {}", image.rsplit_once('.').map_or(image, |(stem, _)| stem));
         findings.supports(
             &cause_on_stack(facts, image),
-            evidence(Basis::Knowledge, weights::SLIGHT, text).shown_by(command),
+            evidence(Basis::Knowledge, weights::SLIGHT, text).shown_by(super::lmvm(image)),
         );
     }
 }
