@@ -3,6 +3,7 @@
 mod analyze;
 mod progress;
 mod symbols;
+mod types;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
