@@ -1,6 +1,8 @@
 //! Symbols of one image by address and by name.
 
+use crate::buckets::Buckets;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// Where a table's names come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -151,8 +153,9 @@ pub struct SymbolTable {
     text: String,
     /// By address; at one address the name to show first.
     by_rva: Vec<Entry>,
-    /// Indexes into `by_rva`, by name.
-    by_name: Vec<u32>,
+    buckets: Buckets,
+    /// Indexes into `by_rva`, by name; put in order at the first question by name.
+    by_name: OnceLock<Vec<u32>>,
     skipped: usize,
 }
 
@@ -181,9 +184,20 @@ impl SymbolTable {
 
     /// The best name for the address, or the nearest below it; `None` below the first symbol.
     pub fn lookup(&self, rva: u32) -> Option<Found<'_>> {
-        let end = self.by_rva.partition_point(|entry| entry.rva <= rva);
-        let start_rva = self.by_rva.get(end.checked_sub(1)?)?.rva;
-        let start = self.by_rva.partition_point(|entry| entry.rva < start_rva);
+        let end = self.entries_upto(rva);
+        let mut start = end.checked_sub(1)?;
+        let start_rva = self.by_rva.get(start)?.rva;
+        // Few names share an address; where many do, going back one by one would take long.
+        for _ in 0..8 {
+            match start.checked_sub(1).and_then(|before| self.by_rva.get(before)) {
+                Some(before) if before.rva == start_rva => start -= 1,
+                _ => break,
+            }
+        }
+        if start.checked_sub(1).and_then(|before| self.by_rva.get(before)).is_some_and(|e| e.rva == start_rva)
+        {
+            start = self.by_rva.partition_point(|entry| entry.rva < start_rva);
+        }
         let entry = self.by_rva.get(start)?;
         let name = self.name(entry);
         let offset = rva - start_rva;
@@ -202,6 +216,13 @@ impl SymbolTable {
         let size = (entry.size > 0).then_some(entry.size);
         let (names, how, cold) = (end - start, entry.how, entry.cold);
         Some(Found { name, rva: start_rva, offset, size, room, names, cold, kind, how, reach })
+    }
+
+    /// How many entries lie at this address or before.
+    fn entries_upto(&self, rva: u32) -> usize {
+        let around = self.buckets.around(rva);
+        let from = around.start;
+        from + self.by_rva.get(around).unwrap_or_default().partition_point(|entry| entry.rva <= rva)
     }
 
     /// Every symbol by address, the best name of an address first, each as found at its start.
@@ -239,15 +260,16 @@ impl SymbolTable {
 
     /// The address of a symbol by its exact name; the lowest if several carry it.
     pub fn address_of(&self, name: &str) -> Option<u32> {
-        let at = self.by_name.partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < name));
-        let (found, rva) = self.indexed(*self.by_name.get(at)?)?;
+        let at = self.by_name().partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < name));
+        let (found, rva) = self.indexed(*self.by_name().get(at)?)?;
         (found == name).then_some(rva)
     }
 
     /// Names that begin with `prefix` and their addresses, in the order of the names.
     pub fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, u32)> {
-        let at = self.by_name.partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < prefix));
-        let rest = self.by_name.get(at..).unwrap_or_default();
+        let at =
+            self.by_name().partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < prefix));
+        let rest = self.by_name().get(at..).unwrap_or_default();
         rest.iter()
             .filter_map(|&index| self.indexed(index))
             .take_while(move |(name, _)| name.starts_with(prefix))
@@ -256,6 +278,16 @@ impl SymbolTable {
     /// A builder that holds this table's symbols, for more.
     pub(crate) fn reopen(&self) -> TableBuilder {
         TableBuilder { table: self.clone() }
+    }
+
+    fn by_name(&self) -> &[u32] {
+        self.by_name.get_or_init(|| {
+            let mut by_name: Vec<u32> = (0..self.by_rva.len() as u32).collect();
+            // Sources list their names in order, so that the place in the text is nearly the order wanted.
+            by_name.sort_by_key(|&index| self.by_rva.get(index as usize).map_or(0, |entry| entry.start));
+            by_name.sort_by(|&a, &b| self.indexed(a).cmp(&self.indexed(b)));
+            by_name
+        })
     }
 
     fn indexed(&self, index: u32) -> Option<(&str, u32)> {
@@ -277,8 +309,14 @@ pub struct TableBuilder {
 impl TableBuilder {
     /// An empty builder for names of this origin.
     pub fn new(how: How) -> Self {
-        let table =
-            SymbolTable { how, text: String::new(), by_rva: Vec::new(), by_name: Vec::new(), skipped: 0 };
+        let table = SymbolTable {
+            how,
+            text: String::new(),
+            by_rva: Vec::new(),
+            buckets: Buckets::default(),
+            by_name: OnceLock::new(),
+            skipped: 0,
+        };
         Self { table }
     }
 
@@ -336,11 +374,8 @@ impl TableBuilder {
             (next.rva, next.cold) == (kept.rva, kept.cold) && table.name(next) == table.name(kept)
         });
         table.by_rva = entries;
-        let mut by_name: Vec<u32> = (0..table.by_rva.len() as u32).collect();
-        // Sources list their names in order, so that the place in the text is nearly the order wanted.
-        by_name.sort_by_key(|&index| table.by_rva.get(index as usize).map_or(0, |entry| entry.start));
-        by_name.sort_by(|&a, &b| table.indexed(a).cmp(&table.indexed(b)));
-        table.by_name = by_name;
+        table.buckets = Buckets::new(table.by_rva.iter().map(|entry| entry.rva));
+        table.by_name = OnceLock::new();
         self.table
     }
 }
@@ -447,6 +482,30 @@ mod tests {
         assert_eq!((found.name, found.names), ("KeFlushWriteBuffer", 5));
         assert_eq!(table.names_at(0x500).last(), Some("guard_check_icall_nop"));
         assert_eq!(table.names_at(0x501).next(), None);
+    }
+
+    /// The buckets find what a search through all would, wherever symbols crowd.
+    #[test]
+    fn every_address_gets_the_last_symbol_before_it() {
+        let rvas = [0, 0, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 100, 0x1000, 0x1001, 0xffff_0000, u32::MAX];
+        for count in 0..rvas.len() {
+            let symbols: Vec<(String, u64)> = rvas[..count]
+                .iter()
+                .enumerate()
+                .map(|(i, rva)| (format!("s{i:02}"), (*rva).into()))
+                .collect();
+            let symbols: Vec<(&str, u64)> = symbols.iter().map(|(name, rva)| (&**name, *rva)).collect();
+            let table = table(&symbols);
+            for rva in (0..110).chain(0xff0..0x1010).chain(0xfffe_fff0..0xffff_0010).chain([u32::MAX]) {
+                let wanted = rvas[..count].iter().rev().find(|start| **start <= rva);
+                let found = table.lookup(rva);
+                assert_eq!(found.map(|found| found.rva), wanted.copied(), "{rva:#x} of {count}");
+                if let Some(found) = found {
+                    let same: Vec<&str> = table.names_at(found.rva).collect();
+                    assert_eq!((found.name, found.names), (same[0], same.len()), "{rva:#x} of {count}");
+                }
+            }
+        }
     }
 
     #[test]
