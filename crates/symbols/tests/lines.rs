@@ -338,3 +338,29 @@ fn publics_and_functions_are_those_llvm_pdbutil_lists() {
         assert!(functions > 10);
     }
 }
+
+/// A file written for this, small enough to read by hand: one function with another inlined, of two files.
+#[test]
+fn a_small_file_tells_all_it_has() {
+    let bytes = include_bytes!("../../../fuzz/seeds/pdb/small.pdb");
+    let file = PdbFile::open(&bytes[..]).unwrap();
+    let told = |rva: u32| {
+        let frames = file.frames(rva).into_iter();
+        let words = frames.map(|frame| {
+            let line = frame.line.unwrap();
+            format!("{} {}:{} {}", frame.function.unwrap(), line.file, line.line, frame.inlined)
+        });
+        words.collect::<Vec<_>>()
+    };
+    assert_eq!(told(0x1011), ["Outer a.c:10 false"]);
+    assert_eq!(told(0x1012), ["Inner b.h:41 true", "Outer a.c:10 false"]);
+    assert_eq!(told(0x1016), ["Outer a.c:10 false"]);
+    assert_eq!(told(0x101c), ["Outer a.c:12 false"]);
+    assert_eq!(told(0x1030), Vec::<String>::new());
+    let found = file.lookup(0x1034).unwrap();
+    assert_eq!((found.name, found.how, found.size), ("Other", How::Public, None));
+    assert_eq!(file.lookup(0x1018).unwrap().size, Some(0x20));
+    assert_eq!(file.module_at(0x10ff).unwrap().object, "a.obj");
+    assert_eq!(file.module_at(0x1100), None);
+    assert_eq!(file.line(0x1100), None);
+}
