@@ -153,6 +153,8 @@ pub struct SymbolTable {
     text: String,
     /// By address; at one address the name to show first.
     by_rva: Vec<Entry>,
+    /// Each address that has names, and the first of them.
+    places: Vec<(u32, u32)>,
     buckets: Buckets,
     /// Indexes into `by_rva`, by name; put in order at the first question by name.
     by_name: OnceLock<Vec<u32>>,
@@ -184,21 +186,12 @@ impl SymbolTable {
 
     /// The best name for the address, or the nearest below it; `None` below the first symbol.
     pub fn lookup(&self, rva: u32) -> Option<Found<'_>> {
-        let end = self.entries_upto(rva);
-        let mut start = end.checked_sub(1)?;
-        let start_rva = self.by_rva.get(start)?.rva;
-        // Few names share an address; where many do, going back one by one would take long.
-        for _ in 0..8 {
-            match start.checked_sub(1).and_then(|before| self.by_rva.get(before)) {
-                Some(before) if before.rva == start_rva => start -= 1,
-                _ => break,
-            }
-        }
-        if start.checked_sub(1).and_then(|before| self.by_rva.get(before)).is_some_and(|e| e.rva == start_rva)
-        {
-            start = self.by_rva.partition_point(|entry| entry.rva < start_rva);
-        }
-        let entry = self.by_rva.get(start)?;
+        let around = self.buckets.around(rva);
+        let from = around.start;
+        let after = from + self.places.get(around)?.partition_point(|(start, _)| *start <= rva);
+        let (start_rva, start) = *self.places.get(after.checked_sub(1)?)?;
+        let next = self.places.get(after);
+        let entry = self.by_rva.get(start as usize)?;
         let name = self.name(entry);
         let offset = rva - start_rva;
         let kind = entry.kind.unwrap_or_else(|| SymbolKind::of(name));
@@ -212,17 +205,11 @@ impl SymbolTable {
             (Self::FAR.., _) => Reach::Far,
             _ => Reach::Within,
         };
-        let room = self.by_rva.get(end).map(|next| next.rva - start_rva);
+        let room = next.map(|(next, _)| next - start_rva);
         let size = (entry.size > 0).then_some(entry.size);
-        let (names, how, cold) = (end - start, entry.how, entry.cold);
+        let names = next.map_or(self.by_rva.len(), |(_, end)| *end as usize) - start as usize;
+        let (how, cold) = (entry.how, entry.cold);
         Some(Found { name, rva: start_rva, offset, size, room, names, cold, kind, how, reach })
-    }
-
-    /// How many entries lie at this address or before.
-    fn entries_upto(&self, rva: u32) -> usize {
-        let around = self.buckets.around(rva);
-        let from = around.start;
-        from + self.by_rva.get(around).unwrap_or_default().partition_point(|entry| entry.rva <= rva)
     }
 
     /// Every symbol by address, the best name of an address first, each as found at its start.
@@ -313,6 +300,7 @@ impl TableBuilder {
             how,
             text: String::new(),
             by_rva: Vec::new(),
+            places: Vec::new(),
             buckets: Buckets::default(),
             by_name: OnceLock::new(),
             skipped: 0,
@@ -374,7 +362,9 @@ impl TableBuilder {
             (next.rva, next.cold) == (kept.rva, kept.cold) && table.name(next) == table.name(kept)
         });
         table.by_rva = entries;
-        table.buckets = Buckets::new(table.by_rva.iter().map(|entry| entry.rva));
+        table.places = (0..).zip(&table.by_rva).map(|(index, entry)| (entry.rva, index)).collect();
+        table.places.dedup_by_key(|(rva, _)| *rva);
+        table.buckets = Buckets::new(table.places.iter().map(|(rva, _)| *rva));
         table.by_name = OnceLock::new();
         self.table
     }
