@@ -39,7 +39,7 @@ const REDIRECTS: u32 = 5;
 /// Requests for one file at one server, whatever each of them brings: a server may cut after every byte.
 const REQUESTS: u32 = 40;
 /// A server may ask us to wait this long, not longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Back-off is not doubled beyond this.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
 
@@ -182,6 +182,8 @@ pub struct Fetch {
     /// Requests to this server.
     requests: u32,
     body: Vec<u8>,
+    /// The most bytes that any try of this address has brought.
+    most: usize,
     /// Length of the whole, where told.
     length: Option<u64>,
     validator: Option<String>,
@@ -205,6 +207,7 @@ impl Fetch {
             attempts: 0,
             requests: 0,
             body: Vec::new(),
+            most: 0,
             length: None,
             validator: None,
             next: Next::Absent,
@@ -225,7 +228,7 @@ impl Fetch {
     }
 
     /// The next step. After [`Next::Have`], [`Next::Absent`] and [`Next::Failed`] there is no other.
-    pub fn next(&mut self) -> Next {
+    pub fn step(&mut self) -> Next {
         match &mut self.next {
             Next::Wait(time) => {
                 let time = *time;
@@ -281,10 +284,12 @@ impl Fetch {
             self.too_large();
             return false;
         }
-        if !bytes.is_empty() {
+        self.body.extend_from_slice(bytes);
+        // Only what is new is progress: a server may cut at the same place each time, and not know ranges.
+        if self.body.len() > self.most {
+            self.most = self.body.len();
             self.attempts = 0;
         }
-        self.body.extend_from_slice(bytes);
         true
     }
 
@@ -401,6 +406,7 @@ impl Fetch {
         self.url.clone_from(&self.origin);
         self.redirects = 0;
         self.attempts = 0;
+        self.most = 0;
         self.restart();
         self.next = self.request();
     }

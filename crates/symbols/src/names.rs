@@ -93,7 +93,7 @@ impl SymbolSource {
         let outright = outright.and_then(|(path, _)| Some((path.clone(), read(path, MAX_FILE).ok()?)));
         let found = outright.or_else(|| {
             let file = StoreFile::pdb(name, key)?;
-            self.search(&file)
+            self.file(&file)
         });
         let (path, bytes) = found?;
         Some((path, Pdb::parse(&bytes).ok()?))
@@ -109,12 +109,13 @@ impl SymbolSource {
         let outright = outright.and_then(|(path, _)| Some((path.clone(), read(path, MAX_FILE).ok()?)));
         outright.or_else(|| {
             let file = StoreFile::image(name, stamp, size)?;
-            self.search(&file)
+            self.file(&file)
         })
     }
 
-    /// On this machine first, whatever the order of the paths; then, where the host allows it, at their servers.
-    fn search(&self, file: &StoreFile) -> Option<(PathBuf, Vec<u8>)> {
+    /// A file out of folders and stores, and where it lies: on this machine first, whatever the order of the paths; then,
+    /// where the host allows it, at their servers.
+    pub fn file(&self, file: &StoreFile) -> Option<(PathBuf, Vec<u8>)> {
         let here = self.symbol_paths().iter().find_map(|path| path.find(file, |bytes| file.fits(bytes)));
         here.or_else(|| self.fetch(file))
     }

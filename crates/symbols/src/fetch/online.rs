@@ -206,7 +206,7 @@ impl Online {
 
     fn drive(&self, fetch: &mut Fetch) -> Result<Fetched, FetchError> {
         loop {
-            match fetch.next() {
+            match fetch.step() {
                 Next::Ask(request) => {
                     self.tell(&FetchEvent::Asking { url: &request.url })?;
                     let mut told =
