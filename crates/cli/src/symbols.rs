@@ -48,6 +48,8 @@ Each line says what was found: the symbol's own start, a place in it, or only th
         #[arg(required = true, value_parser = hexadecimal)]
         rva: Vec<u32>,
     },
+    /// Fetch the images and PDBs of a dump's modules from symbol servers into the store.
+    Fetch(crate::fetch::Arguments),
     /// Say which kernel a dump is of, and by what.
     Identify {
         /// A dump.
@@ -84,9 +86,15 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let done = match &arguments.command {
         Command::List { file, format } => table(file).map(|table| list(&table, *format, &mut out)),
         Command::Lookup { file, rva } => table(file).map(|table| lookup(&table, rva, &mut out)),
+        Command::Fetch(arguments) => match crate::fetch::run(arguments, &mut out) {
+            Ok(Ok(true)) => Ok(Ok(())),
+            Ok(Ok(false)) => Err("not all that was wanted could be had".to_owned()),
+            Ok(Err(error)) => Ok(Err(error)),
+            Err(error) => Err(error),
+        },
         Command::Identify { dump, symbols } => {
-            let machine =
-                Dump::open(dump).map(|dump| Machine::new(dump, &SymbolSource::new(symbols.iter().cloned())));
+            let symbols = SymbolSource::new(crate::online::symbol_paths(symbols));
+            let machine = Dump::open(dump).map(|dump| Machine::new(dump, &symbols));
             machine.map(|machine| identify(&machine, &mut out)).map_err(|error| error.to_string())
         }
     };
@@ -96,7 +104,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Err(error) => error.to_string(),
         },
-        Err(error) => error,
+        Err(error) => {
+            _ = out.flush();
+            error
+        }
     };
     crate::analyze::say(&format!("error: {}", visible(&failed)));
     ExitCode::from(NOTHING)

@@ -1,7 +1,7 @@
 //! The names of one image out of everything a [`SymbolSource`] was given: only those that are provably its own.
 
 use crate::store::{MAX_FILE, StoreFile, SymbolPath, read};
-use crate::{Pdb, PdbKey, SymbolSource, SymbolTable, exports};
+use crate::{Fetched, Pdb, PdbKey, SymbolSource, SymbolTable, exports};
 use std::path::{Path, PathBuf};
 use stopcode_image::{CodeView, Image};
 
@@ -93,7 +93,7 @@ impl SymbolSource {
         let outright = outright.and_then(|(path, _)| Some((path.clone(), read(path, MAX_FILE).ok()?)));
         let found = outright.or_else(|| {
             let file = StoreFile::pdb(name, key)?;
-            self.search(&file, |bytes| Pdb::identity(bytes) == Ok(key))
+            self.file(&file)
         });
         let (path, bytes) = found?;
         Some((path, Pdb::parse(&bytes).ok()?))
@@ -109,15 +109,24 @@ impl SymbolSource {
         let outright = outright.and_then(|(path, _)| Some((path.clone(), read(path, MAX_FILE).ok()?)));
         outright.or_else(|| {
             let file = StoreFile::image(name, stamp, size)?;
-            self.search(&file, |bytes| {
-                Image::of_file(bytes).is_ok_and(|image| {
-                    (image.headers().time_date_stamp, image.headers().size_of_image) == (stamp, size)
-                })
-            })
+            self.file(&file)
         })
     }
 
-    fn search(&self, file: &StoreFile, fits: impl Fn(&[u8]) -> bool) -> Option<(PathBuf, Vec<u8>)> {
-        self.symbol_paths().iter().find_map(|path: &SymbolPath| path.find(file, &fits))
+    /// A file out of folders and stores, and where it lies: on this machine first, whatever the order of the paths; then,
+    /// where the host allows it, at their servers.
+    pub fn file(&self, file: &StoreFile) -> Option<(PathBuf, Vec<u8>)> {
+        let here = self.symbol_paths().iter().find_map(|path| path.find(file, |bytes| file.fits(bytes)));
+        here.or_else(|| self.fetch(file))
+    }
+
+    fn fetch(&self, file: &StoreFile) -> Option<(PathBuf, Vec<u8>)> {
+        let online = self.online.as_ref()?;
+        self.symbol_paths().iter().flat_map(SymbolPath::servers).find_map(|(server, stores)| {
+            match online.get(file, server, &stores) {
+                Fetched::Have { path, bytes } => Some((path.unwrap_or_else(|| server.into()), bytes)),
+                Fetched::Absent | Fetched::Failed(_) => None,
+            }
+        })
     }
 }

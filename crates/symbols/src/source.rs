@@ -12,7 +12,7 @@ use crate::fingerprint::{self, Pointer, Votes};
 use crate::isf::{Isf, IsfError, unpack_xz};
 use crate::names::Given;
 use crate::store::SymbolPath;
-use crate::{PdbKey, kernel_builds};
+use crate::{Online, PdbKey, kernel_builds};
 
 /// A file that may hold the symbols of one image.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -89,6 +89,8 @@ pub struct SymbolSource {
     searched: Vec<SymbolPath>,
     listing: Arc<OnceLock<(Vec<Candidate>, Vec<Problem>)>>,
     given: Arc<OnceLock<Vec<(PathBuf, Given)>>>,
+    /// Set where the host allows the network.
+    pub(crate) online: Option<Arc<Online>>,
 }
 
 impl SymbolSource {
@@ -104,8 +106,13 @@ impl SymbolSource {
     /// A source over files, folders, and symbol paths in WinDbg's grammar ([`SymbolPath`]). Nothing is read yet, and no
     /// server is asked.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        let mut source =
-            Self { paths: Vec::new(), searched: Vec::new(), listing: Arc::default(), given: Arc::default() };
+        let mut source = Self {
+            paths: Vec::new(),
+            searched: Vec::new(),
+            listing: Arc::default(),
+            given: Arc::default(),
+            online: None,
+        };
         for path in paths {
             if let Some(text) = path.to_str().filter(|text| SymbolPath::is_path(text) && !path.exists()) {
                 let variable = |name: &str| std::env::var(name).ok();
@@ -118,6 +125,18 @@ impl SymbolSource {
             source.paths.push(path);
         }
         source
+    }
+
+    /// Lets the servers of the symbol paths be asked for what is not on this machine; if no path names one, Microsoft's,
+    /// with the default store before it.
+    #[must_use]
+    pub fn with_online(mut self, online: Arc<Online>) -> Self {
+        if self.searched.iter().all(|path| path.servers().next().is_none()) {
+            let variable = |_: &str| None;
+            self.searched.push(SymbolPath::parse(MICROSOFT, &default_store(), variable));
+        }
+        self.online = Some(online);
+        self
     }
 
     /// True if there is anything to look at.
@@ -318,6 +337,9 @@ impl Walk {
         }
     }
 }
+
+/// Where Microsoft publishes the symbols of Windows.
+pub const MICROSOFT: &str = "https://msdl.microsoft.com/download/symbols";
 
 /// Named as PDBs and images are.
 fn is_binary_name(path: &Path) -> bool {
