@@ -34,6 +34,8 @@ pub struct Step {
 pub struct Options<'o> {
     /// Symbol files, folders and symbol paths.
     pub symbols: Vec<PathBuf>,
+    /// Where to keep what took long to work out of symbol files; with none, nothing is kept.
+    pub cache: Option<PathBuf>,
     /// Asks symbol servers for what is not on this machine; with none, no network is touched.
     pub online: Option<Arc<Online>>,
     /// Told after every input; may be called from any thread.
@@ -47,6 +49,9 @@ pub fn analyze(paths: &[PathBuf], options: &Options<'_>) -> Report {
     let mut symbols = SymbolSource::new(options.symbols.iter().cloned());
     if let Some(online) = &options.online {
         symbols = symbols.with_online(Arc::clone(online));
+    }
+    if let Some(cache) = &options.cache {
+        symbols = symbols.with_cache(cache.clone());
     }
     let Found { inputs, single } = input::find(paths);
     let done = AtomicUsize::new(0);

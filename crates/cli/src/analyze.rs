@@ -73,6 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let options = Options {
         symbols: online::symbol_paths(&arguments.symbols),
         online,
+        cache: Some(stopcode_symbols::default_cache()),
         progress: Some(&|step| progress.show(&step)),
     };
     let report = stopcode_case::analyze(&arguments.paths, &options);

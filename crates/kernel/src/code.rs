@@ -99,7 +99,7 @@ impl CodeMap {
         let find = || {
             let size = range.end.offset_from(range.start)?;
             let found = names_of(&self.symbols, &range.image, range.time_date_stamp, size)?;
-            Some(Arc::new(found.symbols))
+            Some(found.symbols)
         };
         range.names.get_or_init(find).as_deref()
     }

@@ -8,6 +8,7 @@
 //!
 //! Names come from PDBs ([`Pdb`]), Volatility's tables ([`Isf`]) and images ([`exports()`]), all as a [`SymbolTable`].
 
+mod cache;
 mod demangle;
 mod exports;
 mod fetch;
@@ -16,6 +17,7 @@ mod isf;
 mod kdbg;
 mod key;
 mod layout;
+mod name_pack;
 mod names;
 mod pack;
 mod pdb;
@@ -35,8 +37,9 @@ pub use isf::{Isf, IsfError, unpack_xz};
 pub use kdbg::{KdbgOffset, OFFSETS as KDBG_OFFSETS, symbol_names};
 pub use key::PdbKey;
 pub use layout::{Field, KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
+pub use name_pack::{NamePack, NamePackError, NamePackWriter, PackedBuild, Packing};
 pub use names::{ImageNames, Wanted as WantedImage};
 pub use pdb::{Pdb, PdbError};
-pub use source::{Candidate, MICROSOFT, Progress, Recognized, SourceError, SymbolSource};
+pub use source::{Candidate, MICROSOFT, Progress, Recognized, SourceError, SymbolSource, default_cache};
 pub use store::{Place, Store, StoreFile, SymbolPath, unpack_cab};
 pub use table::{Found, How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};

@@ -1,8 +1,10 @@
 //! The names of one image out of everything a [`SymbolSource`] was given: only those that are provably its own.
 
+use crate::source::once;
 use crate::store::{MAX_FILE, StoreFile, SymbolPath, read};
 use crate::{Fetched, Pdb, PdbKey, SymbolSource, SymbolTable, exports};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use stopcode_image::{CodeView, Image};
 
 /// An image whose names are wanted, as a loaded-module list tells it.
@@ -22,7 +24,7 @@ pub struct Wanted<'a> {
 #[derive(Clone, Debug)]
 pub struct ImageNames {
     /// The names.
-    pub symbols: SymbolTable,
+    pub symbols: Arc<SymbolTable>,
     /// The file they were read from: a PDB, or the image itself if these are only its exports.
     pub path: PathBuf,
     /// The PDB's identity, if it is one.
@@ -64,6 +66,13 @@ impl SymbolSource {
         if !self.has_paths() {
             return None;
         }
+        let pdb = wanted.codeview.as_ref().map(|codeview| pdb_of(codeview).1);
+        let name = wanted.names.first().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
+        let key = (name, wanted.time_date_stamp, wanted.size_of_image, pdb);
+        once(&self.memo.images, key, || self.read_names_of(wanted))
+    }
+
+    fn read_names_of(&self, wanted: &Wanted<'_>) -> Option<ImageNames> {
         let image = wanted
             .names
             .iter()
@@ -76,11 +85,15 @@ impl SymbolSource {
                 // The function table is laid out as the image is, whatever was done to it after linking.
                 let symbols = image
                     .map_or_else(|| pdb.symbols.clone(), |(_, image)| pdb.symbols.with_functions(&image));
-                Some(ImageNames { symbols, path, key: Some(pdb.key) })
+                Some(ImageNames { symbols: Arc::new(symbols), path, key: Some(pdb.key) })
             }
             (None, Some((path, image))) => {
                 let symbols = exports(&image);
-                (!symbols.is_empty()).then(|| ImageNames { symbols, path: path.clone(), key: None })
+                (!symbols.is_empty()).then(|| ImageNames {
+                    symbols: Arc::new(symbols),
+                    path: path.clone(),
+                    key: None,
+                })
             }
             (None, None) => None,
         }
