@@ -5,7 +5,8 @@
 use crate::core::Core;
 use crate::facts::{Context, Exception};
 use crate::identity::STATUS_BREAKPOINT;
-use crate::{processors, stacks, thread};
+use crate::ranges::LARGEST_STACK;
+use crate::{processors, thread};
 use stopcode_base::{Arch, Fact, Registers, VirtAddr};
 use stopcode_dump::{ExceptionRecord, context as record};
 use stopcode_knowledge::{ParamKind, base_code, bug_check};
@@ -108,7 +109,7 @@ fn saved_stack(core: &Core) -> Option<StackRange> {
         let limit = thread.stack_limit.get();
         let base =
             thread.stack_base.get().filter(|base| limit.is_some_and(|limit| (limit..*base).contains(&low)));
-        (low, base.unwrap_or_else(|| low.page().plus(stacks::LARGEST_STACK)))
+        (low, base.unwrap_or_else(|| low.page().plus(LARGEST_STACK)))
     };
     Some(StackRange { low, high, kind: StackKind::Other })
 }

@@ -11,11 +11,13 @@ mod core;
 mod current;
 mod facts;
 mod identity;
+mod images;
 mod loaded;
 mod machine;
 mod module;
 mod paging;
 mod processors;
+mod ranges;
 mod stack;
 mod stacks;
 mod system;
@@ -25,4 +27,7 @@ pub use facts::{Context, Exception, Hypervisor, Processor, Pte, StopCode, System
 pub use identity::Build;
 pub use machine::Machine;
 pub use module::{Module, UnloadedModule, display_name, link_date};
-pub use stack::{Frame, Place, Stack, StackKind, Trust};
+pub use stack::{
+    Crossing, Frame, ModuleUse, Place, Recursion, Stack, StackArea, StackKind, StackWord, Trust, Turn,
+    WordMark, area_words,
+};

@@ -123,6 +123,11 @@ impl Machine {
         self.stacks.get_or_init(walk)
     }
 
+    /// The stack of a thread, by its ETHREAD; why it cannot be told where that is so. Small dumps hold one thread.
+    pub fn stack_of(&self, thread: VirtAddr) -> Fact<Stack> {
+        stacks::of_thread(&self.core, self.processors(), thread)
+    }
+
     /// Driver Verifier's flags: the first word of `MmVerifierData`, which a minidump holds.
     pub fn verifier(&self) -> Fact<Verifier> {
         let Some(address) =

@@ -85,8 +85,9 @@ impl<'a> Walk<'a> {
                 Err(why) => why,
             };
             let has_climbed = self.stack.frames.len() > from;
+            let was_searched = self.stack.frames.last().is_some_and(|frame| !frame.trust.is_high());
             self.stack.refused.push(Refused { frame: self.stack.frames.len() - 1, why });
-            match self.search(&at, has_climbed || why != Refusal::NoImage) {
+            match self.search(&at, has_climbed || (why != Refusal::NoImage && !was_searched)) {
                 Ok(next) => at = next,
                 Err(end) => return end,
             }
