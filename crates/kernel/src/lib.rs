@@ -22,6 +22,7 @@ mod stack;
 mod stacks;
 mod system;
 mod thread;
+mod words;
 
 pub use facts::{Context, Exception, Hypervisor, Processor, Pte, StopCode, System, Thread, Verifier};
 pub use identity::Build;

@@ -145,6 +145,20 @@ fn of_processor(core: &Core, prcb: VirtAddr) -> Vec<StackRange> {
     tops.iter().map(|(top, kind)| StackRange { low: lowest(*top), high: *top, kind: *kind }).collect()
 }
 
+/// The interrupt vector whose handler runs on this entry of the interrupt stack table, by the processor's descriptor
+/// table (`KIDTENTRY64`: 16 bytes, the entry in the low three bits at 4).
+pub(crate) fn vector_on(core: &Core, prcb: VirtAddr, entry: u8) -> Option<u8> {
+    /// Debug, NMI, double fault, machine check: what Windows gives stacks of their own.
+    const VECTORS: [u8; 4] = [1, 2, 8, 0x12];
+    let memory = core.memory();
+    let pcr = prcb.minus(core.field("_KPCR", "Prcb")?);
+    let table = memory.read_u64(pcr.plus(core.field("_KPCR", "IdtBase")?)).ok().map(VirtAddr)?;
+    VECTORS.into_iter().find(|vector| {
+        let at = table.plus(16 * u64::from(*vector) + 4);
+        memory.read_u16(at).is_ok_and(|word| word & 7 == u16::from(entry))
+    })
+}
+
 /// The stacks that the processor switches to by itself: `KPCR.TssBase` leads to the table of their tops. Where user
 /// mode has page tables of its own (KVA shadow), such a top is the place of a `KIST_BASE_FRAME`, which leads on to
 /// the stack that the handler runs on; both are given.

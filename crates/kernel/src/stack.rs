@@ -142,6 +142,17 @@ impl Turn {
         }
     }
 
+    /// By the interrupt vector.
+    pub(crate) const fn of_vector(vector: u8) -> Self {
+        match vector {
+            2 => Self::NonMaskableInterrupt,
+            8 => Self::DoubleFault,
+            0x12 => Self::MachineCheck,
+            0..=0x1f => Self::Exception,
+            _ => Self::Interrupt,
+        }
+    }
+
     /// By the function that the processor entered, as the kernel's symbols call it.
     pub(crate) fn of_entry(name: &str) -> Self {
         // Each entry has a twin for processors on which user mode has page tables of its own.

@@ -3,8 +3,8 @@
 use crate::core::Core;
 use crate::facts::{Context, Processor, Thread};
 use crate::images::LoadedImages;
-use crate::ranges::{ThreadStack, ranges};
-use crate::stack::{Crossing, Frame, Stack, StackKind, Turn};
+use crate::ranges::{ThreadStack, ranges, vector_on};
+use crate::stack::{Crossing, Frame, Stack, StackArea, StackKind, Turn};
 use stopcode_base::{Arch, Arm64Registers, Fact, Registers, VirtAddr, X64Registers};
 use stopcode_unwind::{
     Code, CodeAt, End, Frame as Found, Options, Reason, Refusal, Refused, Stack as Walked, Stands, Start,
@@ -152,7 +152,13 @@ fn one(core: &Core, images: &LoadedImages<'_>, wanted: &Wanted, start: &Start) -
         if called && place.image.is_some() {
             place.offset += 1;
         }
-        let crossing = frames.last().and_then(|above| crossing(&walked, above, found));
+        let mut crossing = frames.last().and_then(|above| crossing(&walked, above, found));
+        if let Some(crossing) = crossing.as_mut().filter(|crossing| crossing.turn == Turn::Trap)
+            && let (Some(prcb), Some(StackArea::Ist(entry))) = (wanted.prcb, crossing.from)
+            && let Some(vector) = vector_on(core, prcb, entry)
+        {
+            crossing.turn = Turn::of_vector(vector);
+        }
         let trap_frame = found.why.iter().find_map(|reason| match reason {
             Reason::HasTrapFrameAt(address) => Some(*address),
             _ => None,

@@ -65,6 +65,7 @@ pub mod call_site;
 pub mod trap_frame;
 
 pub use arm64::{Arm64Caller, Arm64Frame, unwind_arm64};
+pub use candidate::{CONTEXT_SIZE, context_records};
 pub use frame::{
     Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refused, Stack, StackKind, StackRange, Start,
     Trust, UnusableStack,
