@@ -90,8 +90,12 @@ fn from_stack(core: &Core) -> Option<Context> {
     }
     let saved = saved_stack(core).filter(|_| core.arch == Arch::X64)?;
     let frames = trap_frame::find_in(core.memory(), &saved, &core.code);
+    let touched = arguments(core, ParamKind::Address);
+    let is_about = |frame: &TrapFrame| touched.iter().any(|(_, at)| frame.fault_address.0 == *at);
     instructions.into_iter().find_map(|(number, at)| {
-        let frame = frames.iter().find(|frame| frame.rip().0 == at)?;
+        // The same instruction may have faulted before; the fault that counts was about the address of an argument.
+        let named = || frames.iter().filter(|frame| frame.rip().0 == at);
+        let frame = named().find(|frame| is_about(frame)).or_else(|| named().next())?;
         Some(of_trap_frame(
             frame,
             format!("trap frame {:#} on the stack, whose Rip is Arg{number}", frame.address),

@@ -374,3 +374,24 @@ fn use_and_recursion_are_counted_by_frames() {
         ]
     );
 }
+
+#[test]
+fn of_trap_frames_at_one_instruction_the_one_about_the_argument_counts() {
+    let mut machine = described("driver-null-write");
+    let real = machine.traps[0].clone();
+    assert_eq!(real.fault_address, machine.bug_check.arguments[0]);
+    // An earlier fault of the same instruction, left over further down: it would be found first.
+    let mut earlier = real.clone();
+    earlier.at = Hex(real.at.0 + 0x600);
+    earlier.registers.rsp = Hex(earlier.at.0 + 0x190);
+    earlier.fault_address = Hex(0x1234);
+    let crashed = machine.processors.iter().position(|cpu| cpu.number == machine.crash_processor).unwrap();
+    assert!(machine.processors[crashed].registers.rsp.0 < real.at.0);
+    machine.traps = vec![real.clone(), earlier.clone()];
+    let found =
+        |machine: &stopcode_synth::Machine| opened(machine, &[]).context().value().unwrap().trap_frame;
+    assert_eq!(found(&machine), Some(VirtAddr(real.at.0)));
+    machine.traps[0].fault_address = earlier.fault_address;
+    machine.traps[1].fault_address = real.fault_address;
+    assert_eq!(found(&machine), Some(VirtAddr(earlier.at.0)));
+}
