@@ -1,6 +1,7 @@
 //! The stopcode command: thin. It reads arguments, calls the rooms below, and prints what they say.
 
 mod analyze;
+mod debug;
 mod fetch;
 mod online;
 mod progress;
@@ -28,6 +29,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Analyze(analyze::Arguments),
+    Debug(debug::Arguments),
     Symbols(symbols::Arguments),
 }
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Debug(arguments) => debug::run(&arguments),
         Command::Symbols(arguments) => symbols::run(&arguments),
     }
 }

@@ -7,9 +7,9 @@ use crate::module::{Module, UnloadedModule};
 use crate::stack::{Place, Stack, StackWord};
 use crate::{blackbox, context, paging, processors, stacks, system, thread, words};
 use std::cell::OnceCell;
-use stopcode_base::{Arch, Fact, Memory, Problem, VirtAddr};
+use stopcode_base::{Arch, Fact, Memory, Problem, Registers, VirtAddr};
 use stopcode_dump::Dump;
-use stopcode_symbols::{Layout, SymbolSource};
+use stopcode_symbols::{Layout, SymbolSource, SymbolTable};
 
 /// A crashed machine over its dump.
 ///
@@ -86,6 +86,22 @@ impl Machine {
     /// The structure layouts of this kernel, or of the nearest one known, marked as such.
     pub fn layout(&self) -> Option<&Layout> {
         self.core.layout()
+    }
+
+    /// The names of a module's image; `None` where none are known to be its own.
+    pub fn symbols(&self, module: &Module) -> Option<&SymbolTable> {
+        self.core.code.symbols_at(module.base)
+    }
+
+    /// The stack that `registers` stand on, of a thread and a processor where these are known.
+    pub fn walk(&self, registers: &Registers, thread: Option<VirtAddr>, processor: Option<u32>) -> Stack {
+        stacks::of_registers(&self.core, self.processors(), registers, thread, processor)
+    }
+
+    /// Registers at the call of KeBugCheckEx, where the dump holds them.
+    pub fn bug_check_registers(&self) -> Option<Registers> {
+        let crashed = self.processors().iter().find(|processor| processor.crashed);
+        stacks::bug_check_registers(&self.core, crashed)
     }
 
     /// The system.
