@@ -3,9 +3,13 @@
 use crate::core::Core;
 use crate::facts::{Context, Exception, Processor, Pte, StopCode, System, Thread, Verifier};
 use crate::identity::Build;
+use crate::kernel_process::{self, KernelProcess};
+use crate::kernel_thread::{self, KernelThread};
+use crate::list::Listed;
 use crate::module::{Module, UnloadedModule};
+use crate::processor_state::{self, ProcessorState};
 use crate::stack::{Place, Stack};
-use crate::{blackbox, context, paging, processors, stacks, system, thread};
+use crate::{blackbox, context, paging, processors, stacks, system};
 use std::cell::OnceCell;
 use stopcode_base::{Arch, Fact, Memory, Problem, VirtAddr};
 use stopcode_dump::Dump;
@@ -19,7 +23,6 @@ pub struct Machine {
     system: OnceCell<System>,
     context: OnceCell<Fact<Context>>,
     exception: OnceCell<Fact<Exception>>,
-    thread: OnceCell<Thread>,
     processors: OnceCell<Vec<Processor>>,
     stacks: OnceCell<Vec<Stack>>,
 }
@@ -32,7 +35,6 @@ impl Machine {
             system: OnceCell::new(),
             context: OnceCell::new(),
             exception: OnceCell::new(),
-            thread: OnceCell::new(),
             processors: OnceCell::new(),
             stacks: OnceCell::new(),
         }
@@ -85,7 +87,7 @@ impl Machine {
 
     /// The structure layouts of this kernel, or of the nearest one known, marked as such.
     pub fn layout(&self) -> Option<&Layout> {
-        self.core.layout()
+        self.core.layout().ok()
     }
 
     /// The system.
@@ -106,12 +108,37 @@ impl Machine {
 
     /// The thread that ran on the crashing processor.
     pub fn thread(&self) -> &Thread {
-        self.thread.get_or_init(|| thread::thread(&self.core))
+        self.core.thread()
     }
 
     /// Processors.
     pub fn processors(&self) -> &[Processor] {
         self.processors.get_or_init(|| processors::processors(&self.core, self.thread().address.get()))
+    }
+
+    /// Every processor in depth: control registers, interrupts between processors, deferred procedure calls.
+    pub fn processor_states(&self) -> Vec<ProcessorState> {
+        processor_state::states(&self.core)
+    }
+
+    /// The thread at `address`; missing if that is none, or not in this dump.
+    pub fn thread_at(&self, address: VirtAddr) -> Fact<KernelThread> {
+        kernel_thread::thread(&self.core, address)
+    }
+
+    /// The process at `address`; missing if that is none, or not in this dump.
+    pub fn process_at(&self, address: VirtAddr) -> Fact<KernelProcess> {
+        kernel_process::process(&self.core, address)
+    }
+
+    /// Addresses of all processes, as `PsActiveProcessHead` lists them.
+    pub fn process_list(&self) -> Fact<Listed> {
+        kernel_process::processes(&self.core)
+    }
+
+    /// Addresses of the threads of the process at `process`.
+    pub fn threads_of(&self, process: VirtAddr) -> Fact<Listed> {
+        kernel_process::threads(&self.core, process)
     }
 
     /// Stacks: the exception's, the bug check's, then the other processors'.
