@@ -16,6 +16,7 @@ mod kernel_thread;
 mod list;
 mod loaded;
 mod machine;
+mod mca;
 mod module;
 mod object;
 mod paging;
@@ -25,6 +26,7 @@ mod stack;
 mod stacks;
 mod system;
 mod thread;
+mod whea;
 
 pub use facts::{Context, Exception, Hypervisor, Processor, Pte, StopCode, System, Thread, Verifier};
 pub use identity::Build;
@@ -32,6 +34,11 @@ pub use kernel_process::KernelProcess;
 pub use kernel_thread::{KernelThread, WaitObject};
 pub use list::Listed;
 pub use machine::Machine;
+pub use mca::{McaStatus, McaVendor};
 pub use module::{Module, UnloadedModule, display_name, link_date};
-pub use processor_state::{CpuModel, DpcState, IpiState, ProcessorState, SpecialRegisters, TableRegister};
+pub use processor_state::{CpuModel, DpcState, IpiState, ProcessorState, SavedMsrs, SpecialRegisters, TableRegister};
 pub use stack::{Frame, Place, Stack, StackKind, Trust};
+pub use whea::{
+    ErrorRecord, GenericProcessorSection, McaSection, MemorySection, PcieSection, Section, SectionContent, Severity,
+    XpfProcessorSection, error_record,
+};

@@ -6,9 +6,11 @@ use crate::identity::Build;
 use crate::kernel_process::{self, KernelProcess};
 use crate::kernel_thread::{self, KernelThread};
 use crate::list::Listed;
+use crate::mca::{McaStatus, McaVendor};
 use crate::module::{Module, UnloadedModule};
 use crate::processor_state::{self, ProcessorState};
 use crate::stack::{Place, Stack};
+use crate::whea::{self, ErrorRecord};
 use crate::{blackbox, context, paging, processors, stacks, system};
 use std::cell::OnceCell;
 use stopcode_base::{Arch, Fact, Memory, Problem, VirtAddr};
@@ -139,6 +141,19 @@ impl Machine {
     /// Addresses of the threads of the process at `process`.
     pub fn threads_of(&self, process: VirtAddr) -> Fact<Listed> {
         kernel_process::threads(&self.core, process)
+    }
+
+    /// The error record that a WHEA_UNCORRECTABLE_ERROR points to.
+    pub fn error_record(&self) -> Fact<ErrorRecord> {
+        whea::of_bug_check(&self.core)
+    }
+
+    /// `MCi_STATUS` of the machine check that stopped the system.
+    pub fn machine_check(&self) -> Fact<McaStatus> {
+        let states = self.processor_states();
+        let vendor = states.iter().find_map(|state| state.vendor.value());
+        let vendor = vendor.map_or(McaVendor::Unknown, |name| McaVendor::of_name(name));
+        whea::machine_check(&self.core, vendor)
     }
 
     /// Stacks: the exception's, the bug check's, then the other processors'.

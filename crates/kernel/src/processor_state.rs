@@ -115,6 +115,13 @@ pub struct SpecialRegisters {
     pub ldtr: u16,
     /// MXCSR.
     pub mxcsr: u32,
+    /// Machine-specific registers; `None` where all are zero, because a bug check does not save them.
+    pub msrs: Option<SavedMsrs>,
+}
+
+/// Machine-specific registers that `KSPECIAL_REGISTERS` has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SavedMsrs {
     /// `IA32_GS_BASE`: the KPCR.
     pub gs_base: u64,
     /// `IA32_KERNEL_GS_BASE`.
@@ -151,12 +158,14 @@ impl SpecialRegisters {
             tr: half(0x70)?,
             ldtr: half(0x72)?,
             mxcsr: u32::from(half(0x74)?) | u32::from(half(0x76)?) << 16,
-            gs_base: word(0xa8)?,
-            gs_swap: word(0xb0)?,
-            star: word(0xb8)?,
-            lstar: word(0xc0)?,
-            cstar: word(0xc8)?,
-            syscall_mask: word(0xd0)?,
+            msrs: bytes.get(0xa8..).is_some_and(|raw| raw.iter().any(|byte| *byte != 0)).then_some(SavedMsrs {
+                gs_base: word(0xa8)?,
+                gs_swap: word(0xb0)?,
+                star: word(0xb8)?,
+                lstar: word(0xc0)?,
+                cstar: word(0xc8)?,
+                syscall_mask: word(0xd0)?,
+            }),
         })
     }
 }
