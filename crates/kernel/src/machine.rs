@@ -1,20 +1,30 @@
 //! The machine: everything a dump tells, worked out when asked for and remembered.
 
+use crate::blackbox::{BootStatus, NtfsBlackBox};
 use crate::core::Core;
+use crate::descriptors::{IdtEntry, TaskState};
 use crate::facts::{Context, Exception, Processor, Pte, StopCode, System, Thread, Verifier};
 use crate::identity::Build;
-use crate::kernel_process::{self, KernelProcess};
-use crate::kernel_thread::{self, KernelThread};
+use crate::irp::Irp;
+use crate::kernel_process::KernelProcess;
+use crate::kernel_thread::KernelThread;
 use crate::list::Listed;
 use crate::mca::{McaStatus, McaVendor};
 use crate::module::{Module, UnloadedModule};
-use crate::processor_state::{self, ProcessorState};
+use crate::processor_state::ProcessorState;
+use crate::region::Region;
 use crate::stack::{Place, Stack};
-use crate::whea::{self, ErrorRecord};
-use crate::{blackbox, context, paging, processors, stacks, system};
+use crate::system::Hardware;
+use crate::translation::Translation;
+use crate::verifier::VerifierState;
+use crate::whea::ErrorRecord;
+use crate::{
+    blackbox, context, descriptors, irp, kernel_process, kernel_thread, paging, processor_state, processors, region,
+    stacks, system, translation, verifier, whea,
+};
 use std::cell::OnceCell;
 use stopcode_base::{Arch, Fact, Memory, Problem, VirtAddr};
-use stopcode_dump::Dump;
+use stopcode_dump::{Dump, PnpActivity};
 use stopcode_symbols::{Layout, SymbolSource};
 
 /// A crashed machine over its dump.
@@ -181,6 +191,61 @@ impl Machine {
     /// The page-table entries that the dump holds for an address, lowest level first.
     pub fn page_table_entries(&self, address: VirtAddr) -> Vec<Pte> {
         paging::entries(&self.core, address)
+    }
+
+    /// The walk through the page tables for an address, as far as the dump tells it.
+    pub fn translate(&self, address: VirtAddr) -> Translation {
+        translation::translate(&self.core, address)
+    }
+
+    /// The part of the address space that an address is in.
+    pub fn region(&self, address: VirtAddr) -> Fact<Region> {
+        region::region(&self.core, address)
+    }
+
+    /// The IRP at `address`; missing if that is none, or not in this dump.
+    pub fn irp_at(&self, address: VirtAddr) -> Fact<Irp> {
+        irp::irp(&self.core, address)
+    }
+
+    /// The interrupt table of a processor.
+    pub fn interrupt_table(&self, processor: &ProcessorState) -> Fact<Vec<IdtEntry>> {
+        descriptors::idt(&self.core, processor)
+    }
+
+    /// The task state of a processor: the stacks that interrupts switch to.
+    pub fn task_state(&self, processor: &ProcessorState) -> Fact<TaskState> {
+        descriptors::tss(&self.core, processor)
+    }
+
+    /// What Driver Verifier was told to check, and what it counted.
+    pub fn verifier_state(&self) -> Fact<VerifierState> {
+        verifier::verifier(&self.core)
+    }
+
+    /// What the secondary data tell of processor, firmware and memory modules.
+    pub fn hardware(&self) -> Hardware {
+        Hardware::of(self.dump())
+    }
+
+    /// The boot status data: whether the system ran, booted well, was going to sleep.
+    pub fn boot_status(&self) -> Fact<BootStatus> {
+        blackbox::boot_status(self.dump())
+    }
+
+    /// The head of NTFS' black box.
+    pub fn ntfs_black_box(&self) -> Fact<NtfsBlackBox> {
+        blackbox::ntfs(self.dump())
+    }
+
+    /// What plug and play was working on.
+    pub fn pnp_black_box(&self) -> Fact<PnpActivity> {
+        blackbox::pnp(self.dump())
+    }
+
+    /// How far the logon had come.
+    pub fn winlogon_black_box(&self) -> Fact<String> {
+        blackbox::winlogon(self.dump())
     }
 
     /// What Windows had in progress, as its black boxes tell, in words.

@@ -3,6 +3,7 @@
 //! Sources: UEFI specification, appendix N, for the record and its standard sections; the public types
 //! `_WHEA_XPF_MCA_SECTION` and its kin for Microsoft's own.
 
+use crate::bytes::Bytes;
 use crate::core::Core;
 use crate::mca::{McaStatus, McaVendor};
 use stopcode_base::{Fact, FileTime, Memory, VirtAddr};
@@ -253,35 +254,6 @@ fn text(bytes: &[u8]) -> Option<String> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let text = stopcode_base::visible(String::from_utf8_lossy(bytes.get(..end)?).trim());
     (!text.is_empty()).then_some(text)
-}
-
-/// Little-endian fields of a slice.
-pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
-
-impl Bytes<'_> {
-    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        self.0.get(at..at.checked_add(N)?)?.try_into().ok()
-    }
-
-    pub(crate) fn u8(&self, at: usize) -> Option<u8> {
-        self.0.get(at).copied()
-    }
-
-    pub(crate) fn u16(&self, at: usize) -> Option<u16> {
-        self.array(at).map(u16::from_le_bytes)
-    }
-
-    pub(crate) fn u32(&self, at: usize) -> Option<u32> {
-        self.array(at).map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64(&self, at: usize) -> Option<u64> {
-        self.array(at).map(u64::from_le_bytes)
-    }
-
-    pub(crate) fn guid(&self, at: usize) -> Option<Guid> {
-        self.array(at).map(Guid)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The sections of an error record.
 
-use super::{Bytes, name_of, text};
+use super::{name_of, text};
+use crate::bytes::Bytes;
 use crate::mca::{McaStatus, McaVendor};
 use stopcode_dump::Guid;
 
