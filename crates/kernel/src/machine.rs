@@ -13,7 +13,7 @@ use crate::mca::{McaStatus, McaVendor};
 use crate::module::{Module, UnloadedModule};
 use crate::processor_state::ProcessorState;
 use crate::region::Region;
-use crate::stack::{Place, Stack};
+use crate::stack::{Place, Stack, StackKind};
 use crate::system::Hardware;
 use crate::translation::Translation;
 use crate::verifier::VerifierState;
@@ -23,9 +23,9 @@ use crate::{
     stacks, system, translation, verifier, whea,
 };
 use std::cell::OnceCell;
-use stopcode_base::{Arch, Fact, Memory, Problem, VirtAddr};
+use stopcode_base::{Arch, Fact, Memory, Problem, Registers, VirtAddr};
 use stopcode_dump::{Dump, PnpActivity};
-use stopcode_symbols::{Layout, SymbolSource};
+use stopcode_symbols::{Layout, SymbolSource, SymbolTable};
 
 /// A crashed machine over its dump.
 ///
@@ -100,6 +100,22 @@ impl Machine {
     /// The structure layouts of this kernel, or of the nearest one known, marked as such.
     pub fn layout(&self) -> Option<&Layout> {
         self.core.layout().ok()
+    }
+
+    /// The names of a module's image; `None` where none are known to be its own.
+    pub fn symbols(&self, module: &Module) -> Option<&SymbolTable> {
+        self.core.code.symbols_at(module.base)
+    }
+
+    /// The stack that `registers` stand on, of a thread and a processor where these are known.
+    pub fn walk(&self, registers: &Registers, thread: Option<VirtAddr>, processor: Option<u32>) -> Stack {
+        stacks::one(&self.core, self.thread(), StackKind::Thread, registers, thread, processor)
+    }
+
+    /// Registers at the call of KeBugCheckEx, where the dump holds them.
+    pub fn bug_check_registers(&self) -> Option<Registers> {
+        let crashed = self.processors().iter().find(|processor| processor.crashed);
+        stacks::bug_check_registers(&self.core, crashed)
     }
 
     /// The system.

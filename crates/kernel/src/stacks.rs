@@ -41,7 +41,7 @@ pub(crate) fn stacks(
 
 /// Registers at the call of KeBugCheckEx: the processor's own context, else the header's, where its stack pointer is where the saved
 /// stack begins.
-fn bug_check_registers(core: &Core, crashed: Option<&Processor>) -> Option<Registers> {
+pub(crate) fn bug_check_registers(core: &Core, crashed: Option<&Processor>) -> Option<Registers> {
     let top = core.dump.triage().map(|triage| triage.top_of_stack);
     let fits = |registers: &Registers| top.is_none_or(|top| registers.stack_pointer() == top);
     let own = crashed.and_then(|processor| processor.registers);
@@ -49,7 +49,8 @@ fn bug_check_registers(core: &Core, crashed: Option<&Processor>) -> Option<Regis
     own.filter(fits).or_else(|| header.filter(fits)).or(own).or(header)
 }
 
-fn one(
+/// Walks one stack.
+pub(crate) fn one(
     core: &Core,
     running: &Thread,
     kind: StackKind,
