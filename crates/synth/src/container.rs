@@ -62,7 +62,7 @@ pub fn write(machine: &Machine, kind: Kind) -> Result<Vec<u8>, Error> {
         return triage::write(machine);
     }
     let (image, layout) = memory::of(machine)?;
-    let pages = physical::build(machine, &image, &kdbg::block(machine, layout)?)?;
+    let pages = physical::build(machine, &layout, &image, &kdbg::block(machine, &layout)?)?;
     let mut header = Record::filled(HEADER_SIZE, *b"PAGE");
     header.put(0, &triage::header(machine, 0)?);
     header.u32(0xf98, kind.dump_type()).put(0x1038, b"PAGE");

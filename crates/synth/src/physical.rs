@@ -4,9 +4,10 @@
 //! those frames; whatever else is to be reachable gets tables and frames of its own, counted up from a fixed one.
 //! The tables map themselves at the described place, as Windows' do.
 
+use crate::layout::Layout;
 use crate::machine::Machine;
 use crate::memory::Image;
-use crate::{Error, modules};
+use crate::{Error, modules, objects, tables};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a page.
@@ -34,7 +35,12 @@ pub(crate) struct Physical {
 }
 
 /// All that the machine's memory holds, in pages.
-pub(crate) fn build(machine: &Machine, image: &Image, kdbg: &[u8]) -> Result<Physical, Error> {
+pub(crate) fn build(
+    machine: &Machine,
+    layout: &Layout,
+    image: &Image,
+    kdbg: &[u8],
+) -> Result<Physical, Error> {
     let process = machine.process(machine.thread(machine.crashed()?.thread)?.process)?;
     let mut physical = Physical {
         pages: BTreeMap::new(),
@@ -44,12 +50,21 @@ pub(crate) fn build(machine: &Machine, image: &Image, kdbg: &[u8]) -> Result<Phy
     };
     physical.map_tables(machine, physical.top);
     physical.describe(machine)?;
-    for (at, bytes) in modules::headers(machine) {
+    for image in modules::images(machine) {
+        let (at, bytes) = image?;
         physical.write(at, &bytes)?;
     }
     for (at, bytes) in modules::list(machine)?.into_iter().chain(modules::unloaded(machine)?) {
         physical.write(at, &bytes)?;
     }
+    for cpu in &machine.processors {
+        for (at, bytes) in tables::of(machine, layout, cpu)? {
+            physical.write(at, &bytes)?;
+        }
+    }
+    physical.write(objects::SHARED_DATA, &objects::shared_data(machine))?;
+    let (head, links) = objects::process_head(machine, layout)?;
+    physical.write(head, &links)?;
     for at in returns(machine) {
         physical.write(at.wrapping_sub(INDIRECT_CALL.len() as u64), &INDIRECT_CALL)?;
     }
@@ -69,7 +84,9 @@ pub(crate) fn build(machine: &Machine, image: &Image, kdbg: &[u8]) -> Result<Phy
 /// a return address that is always a call: which one, the description need not say.
 fn returns(machine: &Machine) -> impl Iterator<Item = u64> {
     let frames = machine.stacks.iter().flat_map(|stack| &stack.frames).filter(|frame| !frame.trap);
-    frames.map(|frame| frame.ret.0).filter(|ret| ret >> 47 == 0x1_ffff)
+    let in_file =
+        |at: u64| machine.modules.iter().any(|module| !module.contents.is_empty() && module.holds(at));
+    frames.map(|frame| frame.ret.0).filter(move |ret| ret >> 47 == 0x1_ffff && !in_file(*ret))
 }
 
 /// Frames that the description speaks of.
