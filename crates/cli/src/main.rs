@@ -3,6 +3,8 @@
 mod analyze;
 mod progress;
 mod symbols;
+#[cfg(feature = "synth")]
+mod synth;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -27,6 +29,8 @@ struct Cli {
 enum Command {
     Analyze(analyze::Arguments),
     Symbols(symbols::Arguments),
+    #[cfg(feature = "synth")]
+    Synth(synth::Arguments),
 }
 
 /// Exit code for wrong usage, as in sysexits.h.
@@ -45,5 +49,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Symbols(arguments) => symbols::run(&arguments),
+        #[cfg(feature = "synth")]
+        Command::Synth(arguments) => synth::run(&arguments),
     }
 }

@@ -92,6 +92,18 @@ pub(crate) fn block(machine: &Machine, layout: &Layout) -> Result<Vec<u8>, Error
     Ok(bytes)
 }
 
+/// The block as the running kernel keeps it, each word turned by the two keys and the address of the flag.
+pub(crate) fn encode(machine: &Machine, block: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let Some(keys) = machine.kernel.encoding else { return Ok(block) };
+    let flag = machine.kernel_base()?.wrapping_add(keys.flag_at.0);
+    let words = block.chunks(8).map(|word| word.iter().rev().fold(0_u64, |n, b| n << 8 | u64::from(*b)));
+    let encoded = words.map(|word| {
+        let turned = (word ^ keys.always.0).swap_bytes() ^ flag;
+        turned.rotate_right(keys.never.0 as u32 & 0x3f) ^ keys.never.0
+    });
+    Ok(encoded.flat_map(u64::to_le_bytes).collect())
+}
+
 /// 16-bit offsets of fields that the block tells.
 const OFFSETS: [(usize, &str, &str); 15] = [
     (0x298, "_KTHREAD", "NextProcessor"),

@@ -31,7 +31,7 @@ mod vary;
 
 pub use error::Error;
 pub use machine::{
-    BugCheck, Call, Code, Cpu, Exception, Frame, Gate, Kernel, Machine, Module, Page, Pdb, Process,
-    Processor, Registers, Stack, Thread, Trap, Unloaded, Verifier, Word,
+    BugCheck, Call, Code, Cpu, Encoding, Exception, Frame, Gate, Installed, Kernel, Machine, Module, Page,
+    Pdb, Process, Processor, Registers, Stack, Thread, Trap, Unloaded, Verifier, Word,
 };
 pub use number::{Bytes, Hex};

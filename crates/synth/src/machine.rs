@@ -76,6 +76,26 @@ pub struct Machine {
     /// Other memory.
     #[serde(default)]
     pub memory: Vec<Code>,
+    /// Physical memory beyond what is described: pages of zeros that the dump holds.
+    #[serde(default, skip_serializing_if = "Installed::is_none")]
+    pub installed: Installed,
+}
+
+/// How much physical memory the machine has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installed {
+    /// Bytes from address 0 on; zero where the dump is to hold described pages only.
+    pub bytes: Hex,
+    /// True where the dump holds a random half of them.
+    #[serde(default)]
+    pub half: bool,
+}
+
+impl Installed {
+    fn is_none(&self) -> bool {
+        self.bytes.is_zero()
+    }
 }
 
 /// A stop code and its arguments.
@@ -98,6 +118,25 @@ pub struct Kernel {
     pub debugger_data_list: Hex,
     /// Fields of `KDDEBUGGER_DATA64` that hold an address in the kernel, by the field's name, relative to its base.
     pub globals: BTreeMap<String, Hex>,
+    /// How the running kernel keeps the block encoded; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
+}
+
+/// What the running kernel encodes its debugger data with. The places are relative to the kernel's base.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encoding {
+    /// Where `KdpDataBlockEncoded` lies, the flag that says so.
+    pub flag_at: Hex,
+    /// Where `KiWaitNever` lies.
+    pub never_at: Hex,
+    /// Its value.
+    pub never: Hex,
+    /// Where `KiWaitAlways` lies.
+    pub always_at: Hex,
+    /// Its value.
+    pub always: Hex,
 }
 
 /// One process.

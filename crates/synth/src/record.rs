@@ -44,6 +44,10 @@ impl Record {
         self.put(offset, &value.to_le_bytes())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
