@@ -6,6 +6,8 @@ mod fetch;
 mod online;
 mod progress;
 mod symbols;
+#[cfg(feature = "synth")]
+mod synth;
 mod types;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +34,8 @@ enum Command {
     Analyze(analyze::Arguments),
     Debug(debug::Arguments),
     Symbols(symbols::Arguments),
+    #[cfg(feature = "synth")]
+    Synth(synth::Arguments),
 }
 
 /// Exit code for wrong usage, as in sysexits.h.
@@ -51,5 +55,7 @@ fn main() -> ExitCode {
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Debug(arguments) => debug::run(&arguments),
         Command::Symbols(arguments) => symbols::run(&arguments),
+        #[cfg(feature = "synth")]
+        Command::Synth(arguments) => synth::run(&arguments),
     }
 }
