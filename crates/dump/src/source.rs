@@ -102,8 +102,10 @@ impl Source for FileSource {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        // A file that lost pages since it was mapped is read by position, which tells where it ends now.
-        match self.map.as_ref().and_then(|map| map.read(offset, buffer)) {
+        // Whole pages cost less by position than the faults that a mapping takes for them. A file that lost pages since
+        // it was mapped is read by position, too, which tells where it ends now.
+        let map = self.map.as_ref().filter(|_| buffer.len() < CHUNK);
+        match map.and_then(|map| map.read(offset, buffer)) {
             Some(count) => Ok(count),
             None => self.read_by_position(offset, buffer),
         }
