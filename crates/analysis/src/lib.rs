@@ -23,6 +23,7 @@ pub use series::{SeriesMember, SeriesVerdict, judge_series};
 pub use verdict::{
     Basis, Bucket, Class, Evidence, Hypothesis, NextStep, Suspect, SuspectKind, Verdict, confidence_words,
 };
+pub use weights::{Strength, Weights};
 pub use witness::{Remark, Topic, Witness, WitnessKind};
 
 /// Judges one crash.
