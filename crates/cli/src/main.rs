@@ -1,6 +1,7 @@
 //! The stopcode command: thin. It reads arguments, calls the rooms below, and prints what they say.
 
 mod analyze;
+mod explain;
 mod progress;
 mod symbols;
 
@@ -26,6 +27,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Analyze(analyze::Arguments),
+    Explain(explain::Arguments),
     Symbols(symbols::Arguments),
 }
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Symbols(arguments) => symbols::run(&arguments),
     }
 }

@@ -84,7 +84,7 @@ pub(super) fn render(case: &Case, layout: Layout, damage: Damage, kept: Kept) ->
     let text = out.join("\n") + "\n";
     match damage {
         Damage::None => text,
-        Damage::Quoted => text.lines().map(|line| format!("> {line}\n")).collect(),
+        Damage::Quoted => text.lines().flat_map(|line| ["> ", line, "\n"]).collect(),
         Damage::Tabs => text.replace("  ", "\t"),
     }
 }
