@@ -264,6 +264,8 @@ pub struct Bucket {
 pub struct Verdict {
     /// Two or three sentences.
     pub summary: String,
+    /// What was going on, in sentences of facts: how it began, through whom it went, what the code did.
+    pub story: Vec<String>,
     /// For counting equal crashes.
     pub bucket: Bucket,
     /// By confidence, highest first; never empty.

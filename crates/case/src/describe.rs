@@ -176,6 +176,7 @@ fn frame(frame: &Frame) -> FrameReport {
         gap_before: frame.gap_before,
         uncertain: frame.place.uncertain,
         unloaded: frame.place.unloaded,
+        note: stopcode_analysis::frame_note(frame),
     }
 }
 
@@ -211,6 +212,7 @@ fn problem(problem: &Problem) -> ProblemReport {
 fn verdict_report(verdict: &Verdict) -> VerdictReport {
     VerdictReport {
         summary: visible(&verdict.summary),
+        story: verdict.story.iter().map(|sentence| visible(sentence)).collect(),
         bucket: BucketReport {
             id: verdict.bucket.id.clone(),
             version: verdict.bucket.version,
