@@ -1,9 +1,13 @@
 //! The stopcode command: thin. It reads arguments, calls the rooms below, and prints what they say.
 
 mod analyze;
+mod debug;
 mod explain;
+mod fetch;
+mod online;
 mod progress;
 mod symbols;
+mod types;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -27,6 +31,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Analyze(analyze::Arguments),
+    Debug(debug::Arguments),
     Explain(explain::Arguments),
     Symbols(symbols::Arguments),
 }
@@ -47,6 +52,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Debug(arguments) => debug::run(&arguments),
         Command::Symbols(arguments) => symbols::run(&arguments),
     }
 }
