@@ -9,7 +9,8 @@ use stopcode_dump::Dump;
 use stopcode_image::Image;
 use stopcode_kernel::Machine;
 use stopcode_symbols::{
-    Found, How, Isf, Pdb, PdbFile, Reach, SymbolKind, SymbolSource, SymbolTable, demangle, exports, unpack_xz,
+    Found, How, Isf, NamePackWriter, Packing, Pdb, PdbFile, PdbKey, Reach, SymbolKind, SymbolSource,
+    SymbolTable, default_cache, demangle, exports, unpack_xz,
 };
 
 /// Look into symbol files: PDBs, Volatility's tables (.json, .json.xz), and images (their exports).
@@ -52,6 +53,23 @@ Each line says what was found: the symbol's own start, a place in it, or only th
         #[arg(long)]
         lines: bool,
     },
+    /// Put the names of many builds into one small file.
+    #[command(after_help = "\
+Example:
+  stopcode symbols pack -o kernels.names ~/isf/
+  stopcode analyze --symbols kernels.names MINI.dmp
+
+Each name is kept once, whatever number of builds has it. A pack serves wherever symbol files do.")]
+    Pack {
+        /// PDBs, tables, and folders of tables.
+        #[arg(required = true, value_name = "PATH")]
+        inputs: Vec<PathBuf>,
+        /// The pack.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Fetch the images and PDBs of a dump's modules from symbol servers into the store.
+    Fetch(crate::fetch::Arguments),
     /// Show structures, unions and enums as a debugger's dt does.
     #[command(after_help = "\
 Examples:
@@ -117,13 +135,21 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             let pdb = if *lines { Some(open_pdb(file)?) } else { None };
             Ok(lookup(&table, rva, pdb.as_ref(), &mut out))
         }),
+        Command::Pack { inputs, output } => pack(inputs, output, &mut out),
+        Command::Fetch(arguments) => match crate::fetch::run(arguments, &mut out) {
+            Ok(Ok(true)) => Ok(Ok(())),
+            Ok(Ok(false)) => Err("not all that was wanted could be had".to_owned()),
+            Ok(Err(error)) => Ok(Err(error)),
+            Err(error) => Err(error),
+        },
         Command::Types { file, name, depth, field, format } => crate::types::open(file).map(|types| {
             let wanted = crate::types::Wanted { names: name, depth: *depth, fields: field };
             crate::types::show(&*types, &wanted, *format, &mut out)
         }),
         Command::Identify { dump, symbols } => {
-            let machine =
-                Dump::open(dump).map(|dump| Machine::new(dump, &SymbolSource::new(symbols.iter().cloned())));
+            let symbols = SymbolSource::new(crate::online::symbol_paths(symbols));
+            let symbols = symbols.with_cache(default_cache());
+            let machine = Dump::open(dump).map(|dump| Machine::new(dump, &symbols));
             machine.map(|machine| identify(&machine, &mut out)).map_err(|error| error.to_string())
         }
     };
@@ -133,7 +159,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Err(error) => error.to_string(),
         },
-        Err(error) => error,
+        Err(error) => {
+            _ = out.flush();
+            error
+        }
     };
     crate::analyze::say(&format!("error: {}", visible(&failed)));
     ExitCode::from(NOTHING)
@@ -166,21 +195,54 @@ pub(crate) const PDB: &[u8] = b"Microsoft C/C++ MSF";
 
 /// The names in a file, whichever of the three kinds it is.
 fn table(path: &Path) -> Result<SymbolTable, String> {
+    keyed_table(path).map(|(table, _)| table)
+}
+
+/// And the PDB they are of, where the file says.
+fn keyed_table(path: &Path) -> Result<(SymbolTable, Option<PdbKey>), String> {
     let place = path.display();
     let (bytes, broken) = read(path)?;
     if bytes.starts_with(PDB) {
         let pdb = Pdb::parse(&bytes).map_err(|error| format!("{place}: {error}"))?;
         told(path, pdb.damage.as_deref());
-        return Ok(pdb.symbols);
+        return Ok((pdb.symbols, Some(pdb.key)));
     }
     if bytes.starts_with(b"MZ") {
         let image = Image::of_file(&bytes).map_err(|error| format!("{place}: {error}"))?;
-        return Ok(exports(&image));
+        return Ok((exports(&image), None));
     }
     let isf =
         Isf::parse(&bytes).map_err(|error| format!("{place}: neither a PDB nor an image, and {error}"))?;
     told(path, isf.damage.or(broken).as_deref());
-    Ok(isf.symbols)
+    let key = isf.key.or_else(|| PdbKey::of_file_name(&path.file_name()?.to_string_lossy()));
+    Ok((isf.symbols, key))
+}
+
+/// Packs what has a key; says what has none.
+fn pack(inputs: &[PathBuf], output: &Path, out: &mut impl Write) -> Result<io::Result<()>, String> {
+    let mut writer = NamePackWriter::default();
+    let mut files: Vec<PathBuf> = inputs.iter().filter(|path| !path.is_dir()).cloned().collect();
+    let folders = SymbolSource::new(inputs.iter().filter(|path| path.is_dir()).cloned());
+    files.extend(folders.candidates().iter().map(|candidate| candidate.path.clone()));
+    for path in &files {
+        let (table, key) = keyed_table(path)?;
+        let Some(key) = key else {
+            crate::analyze::say(&format!(
+                "note: {}: does not say which PDB it is of; left out",
+                path.display()
+            ));
+            continue;
+        };
+        writer.add(key, &key.to_string(), &table);
+    }
+    let builds = writer.len();
+    if builds == 0 {
+        return Err("nothing to pack".to_owned());
+    }
+    let written =
+        writer.finish(Packing::Xz).and_then(|bytes| std::fs::write(output, &bytes).map(|()| bytes.len()));
+    let bytes = written.map_err(|error| format!("{}: {error}", output.display()))?;
+    Ok(writeln!(out, "{builds} builds, {bytes} bytes"))
 }
 
 fn list(table: &SymbolTable, format: Shape, out: &mut impl Write) -> io::Result<()> {

@@ -247,16 +247,17 @@ impl SymbolTable {
 
     /// The address of a symbol by its exact name; the lowest if several carry it.
     pub fn address_of(&self, name: &str) -> Option<u32> {
-        let at = self.by_name().partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < name));
-        let (found, rva) = self.indexed(*self.by_name().get(at)?)?;
+        let by_name = self.by_name();
+        let at = by_name.partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < name));
+        let (found, rva) = self.indexed(*by_name.get(at)?)?;
         (found == name).then_some(rva)
     }
 
     /// Names that begin with `prefix` and their addresses, in the order of the names.
     pub fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, u32)> {
-        let at =
-            self.by_name().partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < prefix));
-        let rest = self.by_name().get(at..).unwrap_or_default();
+        let by_name = self.by_name();
+        let at = by_name.partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < prefix));
+        let rest = by_name.get(at..).unwrap_or_default();
         rest.iter()
             .filter_map(|&index| self.indexed(index))
             .take_while(move |(name, _)| name.starts_with(prefix))
@@ -264,7 +265,7 @@ impl SymbolTable {
 
     /// A builder that holds this table's symbols, for more.
     pub(crate) fn reopen(&self) -> TableBuilder {
-        TableBuilder { table: self.clone() }
+        TableBuilder { table: Self { by_name: OnceLock::new(), ..self.clone() } }
     }
 
     fn by_name(&self) -> &[u32] {
@@ -365,7 +366,6 @@ impl TableBuilder {
         table.places = (0..).zip(&table.by_rva).map(|(index, entry)| (entry.rva, index)).collect();
         table.places.dedup_by_key(|(rva, _)| *rva);
         table.buckets = Buckets::new(table.places.iter().map(|(rva, _)| *rva));
-        table.by_name = OnceLock::new();
         self.table
     }
 }

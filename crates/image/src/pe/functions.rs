@@ -30,11 +30,16 @@ impl Function {
 }
 
 impl Image<'_> {
+    /// RVA and size in bytes of the function table, as the headers say; `None` if the image has none.
+    pub fn function_table(&self) -> Option<(u32, u32)> {
+        self.directory(DIRECTORY_EXCEPTION)
+    }
+
     /// The function table in its own order, which is by address in a sound image, but for entries in pages that are
     /// missing ([`Self::functions_missing`]). Empty for machines without one.
     pub fn functions(&self) -> Vec<Function> {
         let count = self.function_count();
-        let Some((rva, _)) = self.directory(DIRECTORY_EXCEPTION) else { return Vec::new() };
+        let Some((rva, _)) = self.function_table() else { return Vec::new() };
         match self.headers().machine {
             MACHINE_X64 => self.table::<12>(rva, count).iter().flatten().filter_map(|raw| x64(raw)).collect(),
             _ => self.table::<8>(rva, count).iter().flatten().filter_map(|raw| self.arm64(raw)).collect(),
@@ -44,7 +49,7 @@ impl Image<'_> {
     /// How many entries of the function table are not there.
     pub fn functions_missing(&self) -> usize {
         let count = self.function_count();
-        let Some((rva, _)) = self.directory(DIRECTORY_EXCEPTION) else { return 0 };
+        let Some((rva, _)) = self.function_table() else { return 0 };
         let there = match self.headers().machine {
             MACHINE_X64 => self.table::<12>(rva, count).iter().flatten().count(),
             _ => self.table::<8>(rva, count).iter().flatten().count(),
@@ -54,7 +59,7 @@ impl Image<'_> {
 
     /// How many entries the function table has.
     fn function_count(&self) -> usize {
-        let size = self.directory(DIRECTORY_EXCEPTION).map_or(0, |(_, size)| size as usize);
+        let size = self.function_table().map_or(0, |(_, size)| size as usize);
         let entries = match self.headers().machine {
             MACHINE_X64 => size / 12,
             MACHINE_ARM64 => size / 8,
