@@ -94,12 +94,17 @@ impl CodeMap {
         })
     }
 
+    /// The names of the image loaded at exactly this address.
+    pub(crate) fn symbols_at(&self, base: VirtAddr) -> Option<&SymbolTable> {
+        self.names(self.loaded(base).filter(|range| range.start == base)?)
+    }
+
     /// The image's own names; the kernel's were looked for before.
     fn names<'a>(&self, range: &'a Range) -> Option<&'a SymbolTable> {
         let find = || {
             let size = range.end.offset_from(range.start)?;
             let found = names_of(&self.symbols, &range.image, range.time_date_stamp, size)?;
-            Some(Arc::new(found.symbols))
+            Some(found.symbols)
         };
         range.names.get_or_init(find).as_deref()
     }
