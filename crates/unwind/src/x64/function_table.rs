@@ -33,9 +33,9 @@ impl Function {
     }
 
     fn of_bytes(bytes: [u8; SIZE as usize]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
-        let word = u32::from_le_bytes;
-        Self { begin: word([a, b, c, d]), end: word([e, f, g, h]), info: word([i, j, k, l]) }
+        let (words, _) = bytes.as_chunks::<4>();
+        let word = |at: usize| words.get(at).map_or(0, |word| u32::from_le_bytes(*word));
+        Self { begin: word(0), end: word(1), info: word(2) }
     }
 }
 

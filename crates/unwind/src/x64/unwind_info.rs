@@ -64,12 +64,11 @@ impl UnwindInfo {
         let (length, at) = (2 * usize::from(slots), rva.wrapping_add(4));
         let mut first = [0; USUAL_BYTES];
         let mut all = Vec::new();
-        let codes = match first.get_mut(..length) {
-            Some(codes) => codes,
-            None => {
-                all.resize(length, 0);
-                &mut all
-            }
+        let codes = if let Some(codes) = first.get_mut(..length) {
+            codes
+        } else {
+            all.resize(length, 0);
+            &mut all
         };
         image.read(at, codes).map_err(Refusal::DataMissing)?;
         let frame = (frame & 0xf != 0).then_some((frame & 0xf, u64::from(frame >> 4) * 16));
