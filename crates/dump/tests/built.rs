@@ -318,32 +318,32 @@ fn a_dump_may_be_shared_between_threads() {
 
 /// A 32-bit small dump: two drivers in entries of `size` bytes, one unloaded, a structure of each kind and a block.
 fn narrow(size: usize) -> Vec<u8> {
-    let mut f = common::header32(4);
-    common::put32(&mut f, 0x60, 0x8060_0000);
+    let mut f = header32(4);
+    put32(&mut f, 0x60, 0x8060_0000);
     f.resize(0x1068, 0);
     let place = |f: &mut Vec<u8>, field: usize, part: &[u8]| {
         f.resize(f.len().next_multiple_of(8), 0);
         let at = f.len() as u32;
-        common::put32(f, 0x1000 + field, at);
+        put32(f, 0x1000 + field, at);
         f.extend(part);
     };
-    common::put32(&mut f, 0x1048, 0x9000_2f00);
+    put32(&mut f, 0x1048, 0x9000_2f00);
     let mut unloaded = vec![0; 4 + 0x28];
-    common::put32(&mut unloaded, 0, 1);
-    common::put16(&mut unloaded, 4, 14);
+    put32(&mut unloaded, 0, 1);
+    put16(&mut unloaded, 4, 14);
     for (n, unit) in "dam.sys".encode_utf16().enumerate() {
-        common::put16(&mut unloaded, 12 + 2 * n, unit);
+        put16(&mut unloaded, 12 + 2 * n, unit);
     }
-    common::put32(&mut unloaded, 4 + 0x20, 0x8a00_0000);
-    common::put32(&mut unloaded, 4 + 0x24, 0x8a00_8000);
+    put32(&mut unloaded, 4 + 0x20, 0x8a00_0000);
+    put32(&mut unloaded, 4 + 0x24, 0x8a00_8000);
     place(&mut f, 0x18, &unloaded);
     // Each with three empty lists, which tell where it lay.
     let structure = |base: u32, size: usize, kind: u8| {
         let mut bytes = vec![0; size];
         bytes[0] = kind;
         for at in [0x40, 0x48, 0x50_usize] {
-            common::put32(&mut bytes, at, base + at as u32);
-            common::put32(&mut bytes, at + 4, base + at as u32);
+            put32(&mut bytes, at, base + at as u32);
+            put32(&mut bytes, at + 4, base + at as u32);
         }
         bytes
     };
@@ -351,16 +351,16 @@ fn narrow(size: usize) -> Vec<u8> {
     place(&mut f, 0x20, &structure(0x8500_1000, 0x100, 3));
     place(&mut f, 0x24, &structure(0x8500_2000, 0x140, 6));
     place(&mut f, 0x28, &[0x5a; 0x100]);
-    common::put32(&mut f, 0x102c, 0x100);
+    put32(&mut f, 0x102c, 0x100);
     let mut kdbg = vec![0; 0x340];
     kdbg[0x10..0x14].copy_from_slice(b"KDBG");
-    common::put32(&mut kdbg, 0x14, 0x340);
-    common::put64(&mut kdbg, 0x18, 0xffff_ffff_8040_0000);
-    common::put16(&mut kdbg, 0x2a8, 0x100);
-    common::put16(&mut kdbg, 0x2b0, 0x200);
-    common::put16(&mut kdbg, 0x2c0, 0x140);
+    put32(&mut kdbg, 0x14, 0x340);
+    put64(&mut kdbg, 0x18, 0xffff_ffff_8040_0000);
+    put16(&mut kdbg, 0x2a8, 0x100);
+    put16(&mut kdbg, 0x2b0, 0x200);
+    put16(&mut kdbg, 0x2c0, 0x140);
     place(&mut f, 0x58, &kdbg);
-    common::put32(&mut f, 0x105c, 0x340);
+    put32(&mut f, 0x105c, 0x340);
     // The table and, right behind it, the names.
     f.resize(f.len().next_multiple_of(8), 0);
     let (start, count) = (f.len(), 2);
@@ -368,32 +368,32 @@ fn narrow(size: usize) -> Vec<u8> {
     let (mut table, mut names) = (vec![0; pool - start], Vec::new());
     for (n, path) in ["ntoskrnl.exe", "hal.dll"].into_iter().enumerate() {
         let entry = n * size;
-        common::put32(&mut table, entry, (pool + names.len()) as u32);
-        common::put32(&mut table, entry + 0x1c, 0x8040_0000 + 0x100_0000 * n as u32);
-        common::put32(&mut table, entry + 0x24, 0x21_0000);
-        common::put32(&mut table, entry + 0x44, 0x1234);
-        common::put32(&mut table, entry + 0x4c, 0x4a5b_c007);
+        put32(&mut table, entry, (pool + names.len()) as u32);
+        put32(&mut table, entry + 0x1c, 0x8040_0000 + 0x100_0000 * n as u32);
+        put32(&mut table, entry + 0x24, 0x21_0000);
+        put32(&mut table, entry + 0x44, 0x1234);
+        put32(&mut table, entry + 0x4c, 0x4a5b_c007);
         names.extend((path.len() as u32).to_le_bytes());
         names.extend(path.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
         names.resize(names.len().next_multiple_of(8), 0);
     }
     place(&mut f, 0x30, &table);
-    common::put32(&mut f, 0x1034, count as u32);
+    put32(&mut f, 0x1034, count as u32);
     place(&mut f, 0x38, &names);
     let size = names.len() as u32;
-    common::put32(&mut f, 0x103c, size);
+    put32(&mut f, 0x103c, size);
     let mut blocks = vec![0; 12];
     let at = (f.len().next_multiple_of(8) + 16) as u32;
     for (n, word) in [0xa000_0000, at, 4].into_iter().enumerate() {
-        common::put32(&mut blocks, 4 * n, word);
+        put32(&mut blocks, 4 * n, word);
     }
     place(&mut f, 0x60, &blocks);
-    common::put32(&mut f, 0x1064, 1);
+    put32(&mut f, 0x1064, 1);
     f.resize(at as usize, 0);
     f.extend(b"data");
     let mark = f.len() as u32;
-    common::put32(&mut f, 0x1008, mark);
-    common::put32(&mut f, 0x1004, mark + 4);
+    put32(&mut f, 0x1008, mark);
+    put32(&mut f, 0x1004, mark + 4);
     f.extend(b"TRGD");
     f
 }
