@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{HEAP, KDBG, KERNEL, PRCB, PROCESS, Plan, STACK, THREAD, header, header32, put32, put64};
+use common::{HEAP, KDBG, KERNEL, PRCB, PROCESS, Plan, STACK, THREAD, header, header32, put16, put32, put64};
 use stopcode_base::{Arch, Memory, MissReason, Severity, VirtAddr};
 use stopcode_dump::{Attributes, Bits, Content, Dump, Kind, Lookalike, OpenError};
 

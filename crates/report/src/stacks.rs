@@ -3,10 +3,11 @@
 use crate::paper::{Paper, Tone, rest, width};
 use crate::words::{Addresses, confidence_words, count};
 use stopcode_base::visible;
-use stopcode_case::{DumpReport, FrameReport, StackReport};
+use stopcode_case::{CrossingReport, DumpReport, FrameReport, StackReport};
 
 const FRAMES: usize = 40;
 const OTHER_STACKS: usize = 16;
+const NOTES: usize = 12;
 /// Call sites are never cut, but one that is longer than this does not push all the others' notes to the right.
 const CALL_SITE: usize = 44;
 
@@ -14,6 +15,12 @@ const CALL_SITE: usize = 44;
 pub(crate) fn write(dump: &DumpReport, paper: &mut Paper) {
     let addresses = Addresses::of(dump);
     let Some((first, others)) = dump.stacks.split_first() else { return };
+    if let Some(story) =
+        dump.verdict.as_ref().map(|verdict| verdict.story.join(" ")).filter(|story| !story.is_empty())
+    {
+        paper.heading("What was going on");
+        paper.paragraph(2, &story);
+    }
     paper.heading(&title(first, addresses));
     for (tone, line) in lines(first, dump, addresses) {
         paper.line(2, tone, &line);
@@ -30,6 +37,12 @@ pub(crate) fn write(dump: &DumpReport, paper: &mut Paper) {
             "a frame found by scan is an address that lies on the stack; it may be left over from an earlier call.",
         );
     }
+    for refused in first.refused.iter().filter(|refused| refused.frame < FRAMES) {
+        let text =
+            format!("behind frame {:02x} unwind data leads no further: {}.", refused.frame, refused.why);
+        paper.item(2, "note: ", Tone::Plain, &text);
+    }
+    notes(first, addresses, paper);
     if others.is_empty() {
         return;
     }
@@ -65,6 +78,35 @@ fn title(stack: &StackReport, addresses: Addresses) -> String {
     title
 }
 
+/// What the frames do, each thing said once.
+fn notes(stack: &StackReport, addresses: Addresses, paper: &mut Paper) {
+    let mut said: Vec<&str> = Vec::new();
+    let frames = stack.frames.iter().enumerate().take(FRAMES);
+    let noted = frames.filter_map(|(number, frame)| Some((number, frame, frame.note.as_deref()?)));
+    let first: Vec<_> = noted
+        .filter(|(_, _, note)| {
+            let new = !said.contains(note);
+            said.push(note);
+            new
+        })
+        .collect();
+    if first.is_empty() {
+        return;
+    }
+    paper.heading("The stack in words");
+    for (number, frame, note) in first.iter().take(NOTES) {
+        paper.item(
+            2,
+            &format!("{number:02x} "),
+            Tone::Plain,
+            &format!("{}: {note}", call_site(frame, addresses)),
+        );
+    }
+    if let Some(rest) = rest(first.len(), NOTES) {
+        paper.paragraph(2, &rest);
+    }
+}
+
 /// The innermost call sites of a stack on a line.
 fn brief(stack: &StackReport, addresses: Addresses) -> String {
     let sites: Vec<String> = stack.frames.iter().take(3).map(|frame| call_site(frame, addresses)).collect();
@@ -88,6 +130,9 @@ fn lines(stack: &StackReport, dump: &DumpReport, addresses: Addresses) -> Vec<(T
         if frame.gap_before {
             lines.push((Tone::Warning, "   ~~~~~ gap: frames may be missing here ~~~~~".to_owned()));
         }
+        if let Some(crossing) = &frame.crossing {
+            lines.push((Tone::Plain, format!("   ----- {} -----", turn(crossing, addresses))));
+        }
         let stack_pointer = frame
             .stack_pointer
             .as_deref()
@@ -109,6 +154,14 @@ fn lines(stack: &StackReport, dump: &DumpReport, addresses: Addresses) -> Vec<(T
         ));
     }
     lines
+}
+
+/// `double fault here: IST stack 1 -> thread stack, trap frame fffff800`009b9e50`.
+fn turn(crossing: &CrossingReport, addresses: Addresses) -> String {
+    let switch = crossing.from.as_ref().zip(crossing.to.as_ref()).map(|(from, to)| format!("{from} -> {to}"));
+    let trap = crossing.trap_frame.as_ref().map(|at| format!("trap frame {}", addresses.address(at)));
+    let notes: Vec<String> = switch.into_iter().chain(trap).collect();
+    if notes.is_empty() { crossing.text.clone() } else { format!("{}: {}", crossing.text, notes.join(", ")) }
 }
 
 /// As WinDbg: where the next frame goes on. Unknown at the end of the walk and across a gap.
@@ -156,6 +209,7 @@ fn trust(id: &str) -> &str {
         "trap_frame" => "trap frame",
         "machine_frame" => "machine frame",
         "unwind" => "unwind data",
+        "unwind_from_scan" => "unwind data, after a scan",
         "pdb_assisted" => "PDB",
         "scan_call" => "scan, after a call",
         other => other,

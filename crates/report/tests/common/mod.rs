@@ -58,8 +58,10 @@ fn frame(
         offset: Some(offset),
         trust: t(trust),
         gap_before: false,
+        crossing: None,
         uncertain: false,
         unloaded: false,
+        note: (symbol == Some("KiDoubleFaultAbort")).then(|| t("Trap entry for double faults.")),
     }
 }
 
@@ -99,6 +101,13 @@ fn frames(t: Text<'_>) -> Vec<FrameReport> {
         frame(t, 0xfffff88003dcd560, 0xfffff880018222a2, "iaStor", None, 0x32a2, "scan"),
     ];
     frames[5].gap_before = true;
+    frames[3].crossing = Some(CrossingReport {
+        turn: t("double_fault"),
+        text: t("double fault here"),
+        from: Some(t("IST stack 1")),
+        to: Some(t("thread stack")),
+        trap_frame: Some("0xfffff880009b9f30".to_owned()),
+    });
     frames.push(FrameReport {
         instruction: Some("0xfffffa800cd2b060".to_owned()),
         stack_pointer: None,
@@ -108,8 +117,10 @@ fn frames(t: Text<'_>) -> Vec<FrameReport> {
         offset: None,
         trust: t("scan"),
         gap_before: false,
+        crossing: None,
         uncertain: false,
         unloaded: false,
+        note: None,
     });
     frames
 }
@@ -266,6 +277,7 @@ pub(crate) fn full_dump(t: Text<'_>) -> DumpReport {
                 processor: Some(4),
                 frames: frames(t),
                 ended: t("the minidump holds no more of this stack"),
+                refused: vec![RefusedReport { frame: 4, why: t("the unwind data is missing: paged out") }],
             },
             StackReport {
                 kind: "processor".to_owned(),
@@ -273,6 +285,7 @@ pub(crate) fn full_dump(t: Text<'_>) -> DumpReport {
                 processor: Some(5),
                 frames: frames(t).split_off(4),
                 ended: t("top of the stack"),
+                refused: Vec::new(),
             },
         ],
         modules: modules(t),
@@ -286,6 +299,10 @@ pub(crate) fn full_dump(t: Text<'_>) -> DumpReport {
             summary: t(
                 "Windows stopped because processor 4 faulted twice at once while it sent an interrupt to the other processors. Intel's storage driver iaStor.sys had asked for the lock that led there.",
             ),
+            story: vec![
+                t("A worker thread of the kernel was running a queued work item."),
+                t("It went through iaStor.sys."),
+            ],
             bucket: BucketReport {
                 id: t("6f1d9a30c2b4e875"),
                 version: 1,
