@@ -277,9 +277,9 @@ fn opening_64_gib_reads_the_bitmap_and_no_page() {
 static DUMPS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/driver-null-write.json");
     let machine = stopcode_synth::Machine::from_json(&std::fs::read_to_string(path).unwrap()).unwrap();
-    container::Kind::ALL
+    use container::Kind::{BitmapFull, BitmapKernel, Full, RdmpFull, RdmpKernel};
+    [Full, BitmapFull, BitmapKernel, RdmpKernel, RdmpFull]
         .into_iter()
-        .filter(|kind| *kind != container::Kind::Triage)
         .map(|kind| container::write(&machine, kind).unwrap())
         .collect()
 });
