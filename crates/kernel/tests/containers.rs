@@ -1,6 +1,12 @@
 //! One machine in every container: our reader and an independent one find the same memory in each.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
 
 use kdmp_parser::gxa::{Gpa, Gva};
 use kdmp_parser::parse::KernelDumpParser;
@@ -153,4 +159,65 @@ fn the_machine_is_the_same_in_every_container() {
             assert_eq!(full.page_table_entries(at), small.page_table_entries(at), "{sample} {kind:?}");
         }
     }
+}
+
+/// Addresses worth reading: in and around what the page tables map, across the ends of pages, and anywhere.
+fn drawn(runs: &[(u64, u64)], seed: u64, count: u64) -> Vec<u64> {
+    let mut state = seed;
+    let mut word = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state >> 11 ^ state << 40
+    };
+    (0..count)
+        .map(|n| {
+            let (at, size) = runs[word() as usize % runs.len()];
+            match n % 8 {
+                0..5 => at + word() % size,
+                5 => (at + size).wrapping_sub(1 + word() % 7),
+                6 => (at + size).wrapping_add(word() % (1 << 32)),
+                _ => word(),
+            }
+        })
+        .collect()
+}
+
+/// Planted machines of every build: the other reader's virtual reads, hit for hit and miss for miss, and each miss of
+/// ours with its reason.
+#[test]
+fn reads_of_planted_machines_agree_and_misses_have_reasons() {
+    let mut builds = std::collections::BTreeSet::new();
+    let mut reasons = std::collections::BTreeMap::new();
+    let (mut hits, mut misses) = (0, 0);
+    for (seed, class) in (0..24).zip(stopcode_synth::plant::Class::ALL.into_iter().cycle()) {
+        let (machine, truth) = stopcode_synth::plant::plant(seed, class).unwrap();
+        builds.insert(truth.build);
+        let bytes = container::write(&machine, Kind::BitmapKernel).unwrap();
+        let ours = Dump::from_bytes(bytes.clone()).unwrap();
+        let theirs = KernelDumpParser::with_reader(Cursor::new(bytes)).unwrap();
+        let virt = VirtualReader::new(&theirs);
+        let mut runs: Vec<(u64, u64)> =
+            machine.memory.iter().map(|m| (m.at.0, m.bytes.0.len() as u64)).collect();
+        runs.extend(machine.stacks.iter().map(|stack| (stack.low.0, stack.high.0 - stack.low.0)));
+        runs.extend(machine.modules.iter().map(|module| (module.base.0, 0x1000)));
+        for at in drawn(&runs, seed, 1000) {
+            let (mut here, mut there) = ([0; 8], [0; 8]);
+            let mine = ours.read(VirtAddr(at), &mut here);
+            match virt.read_exact(Gva::new(at), &mut there) {
+                Ok(()) => {
+                    assert_eq!((mine, here), (Ok(()), there), "{class:?} at {at:#x}");
+                    hits += 1;
+                }
+                Err(error) => {
+                    let reason = mine.expect_err(&format!("{class:?} at {at:#x}: {error}")).to_string();
+                    *reasons
+                        .entry(reason.split(|c: char| c.is_ascii_digit()).next().unwrap().to_owned())
+                        .or_insert(0) += 1;
+                    misses += 1;
+                }
+            }
+        }
+    }
+    assert!(hits > 10_000 && misses > 3_000, "{hits} hits, {misses} misses");
+    assert!(builds.len() >= 5, "{builds:?}");
+    assert!(reasons.len() >= 2, "{reasons:?}");
 }

@@ -109,9 +109,9 @@ impl Scene {
     fn lay_out(mut rng: Rng, profile: &'static Profile, setting: Setting) -> Self {
         let old = profile.build < 14393;
         let nt = 0xffff_f800_0000_0000 + (0x10 + rng.below(0x7f0)) * 0x20_0000;
-        // Regions of the address space: never two of the 512 GiB that one top entry covers.
+        // Regions of the address space: never two of the 512 GiB that one top entry covers, nor that of the module list.
         let region = |index: u64| 0xffff_0000_0000_0000 | index << 39;
-        let first = 0x110 + rng.below(0x40);
+        let first = 0x140 + rng.below(0x18);
         let (system, pool, stacks) = (region(first), region(first + 0x20), region(first + 0x50));
         let pte_base = if old { 0xffff_f680_0000_0000 } else { region(0x1d0 + rng.below(0x18)) };
         let count = rng.pick(&[2_u64, 4, 8]).unwrap_or(4);
