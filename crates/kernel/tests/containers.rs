@@ -221,3 +221,43 @@ fn reads_of_planted_machines_agree_and_misses_have_reasons() {
     assert!(builds.len() >= 5, "{builds:?}");
     assert!(reasons.len() >= 2, "{reasons:?}");
 }
+
+/// An ARM64 machine of build 22000: the same description, in another processor's words.
+fn arm64() -> stopcode_synth::Machine {
+    let mut machine = described("driver-null-write");
+    (machine.arch, machine.build) = (stopcode_synth::Arch::Arm64, 22000);
+    (machine.bug_check.code.0, machine.exception) = (0x1c8, None);
+    machine.traps.clear();
+    machine.pages.clear();
+    for processor in &mut machine.processors {
+        processor.registers.lr = processor.registers.rip;
+        processor.registers.x[19] = stopcode_synth::Hex(0x1919);
+    }
+    machine
+}
+
+/// An ARM64 machine is read back from every container, by its own page tables.
+#[test]
+fn an_arm64_machine_is_read_by_its_own_tables() {
+    let machine = arm64();
+    for kind in PAGED.into_iter().chain([Kind::Triage]) {
+        let read = Machine::new(
+            Dump::from_bytes(container::write(&machine, kind).unwrap()).unwrap(),
+            &SymbolSource::new([]),
+        );
+        assert_eq!(read.arch(), stopcode_base::Arch::Arm64, "{kind:?}");
+        assert_eq!(read.modules().len(), machine.modules.len(), "{kind:?}");
+        assert_eq!(read.processors().len(), machine.processors.len(), "{kind:?}");
+        let described = machine.processors.iter().find(|cpu| cpu.number == machine.crash_processor).unwrap();
+        let context = read.context().value().unwrap();
+        assert_eq!(context.registers.stack_pointer().0, described.registers.rsp.0, "{kind:?}");
+        assert_eq!(context.registers.instruction().0, described.registers.rip.0, "{kind:?}");
+        let stack = &machine.stacks[0];
+        assert!(read.dump().read_u64(VirtAddr(stack.high.0 - 8)).is_ok() || kind == Kind::Triage);
+        if kind != Kind::Triage {
+            let head = read.dump().read_u64(VirtAddr(machine.modules[0].base.0)).unwrap();
+            assert_eq!(head as u16, u16::from_le_bytes(*b"MZ"), "{kind:?}");
+            assert!(read.dump().read_u64(VirtAddr(machine.modules[0].base.0 - 0x10_0000)).is_err());
+        }
+    }
+}

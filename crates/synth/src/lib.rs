@@ -33,7 +33,7 @@ mod vary;
 
 pub use error::Error;
 pub use machine::{
-    BugCheck, Call, Code, Cpu, Encoding, Exception, Frame, Gate, Installed, Kernel, Machine, Module, Page,
-    Pdb, Process, Processor, Registers, Stack, Thread, Trap, Unloaded, Verifier, Word,
+    Arch, BugCheck, Call, Code, Cpu, Encoding, Exception, Frame, Gate, Installed, Kernel, Machine, Module,
+    Page, Pdb, Process, Processor, Registers, Stack, Thread, Trap, Unloaded, Verifier, Word,
 };
 pub use number::{Bytes, Hex};

@@ -1,7 +1,7 @@
 //! KPRCB, ETHREAD, EPROCESS and the verifier's data, as far as a crash report reads them.
 
-use crate::layout::{self, Layout};
-use crate::machine::{Machine, Process, Processor, Thread};
+use crate::layout::Layout;
+use crate::machine::{Arch, Machine, Process, Processor, Thread};
 use crate::record::{Record, Structure};
 use crate::{Error, context};
 use stopcode_base::FileTime;
@@ -18,10 +18,12 @@ pub(crate) fn prcb(machine: &Machine, layout: &Layout, cpu: &Processor) -> Resul
     s.u64("CurrentThread", cpu.thread.0).u64("IdleThread", cpu.idle_thread.0);
     s.u32("Number", cpu.number).u64("RspBase", thread.initial_stack.0);
     let state = layout.field("_KPRCB", "ProcessorState")?;
-    special_registers(s.record(), state, tables, cpu);
-    if layout.is_windows_7() {
+    if machine.arch == Arch::X64 {
+        special_registers(s.record(), state, tables, cpu);
+    }
+    if layout.is_windows_7() || machine.arch == Arch::Arm64 {
         let inline = state + layout.field("_KPROCESSOR_STATE", "ContextFrame")?;
-        s.record().put(inline, &context::context(&cpu.registers, context::FLAGS_FROZEN));
+        s.record().put(inline, &context::of(machine.arch, &cpu.registers, context::FLAGS_FROZEN));
     }
     let model = &machine.cpu;
     s.put("CpuType", &[model.family, 1, model.stepping, model.model]).u32("MHz", model.mhz);
@@ -48,7 +50,7 @@ fn special_registers(r: &mut Record, base: usize, tables: u64, cpu: &Processor) 
     r.u16(base + 0x56, 0x57).u64(base + 0x58, cpu.gdt.0);
     r.u16(base + 0x66, 0xfff).u64(base + 0x68, cpu.idt.0);
     r.u16(base + 0x70, 0x40).u32(base + 0x74, 0x1f80).u64(base + 0xa0, cpu.cr8.0);
-    r.u64(base + 0xa8, cpu.prcb.0.wrapping_sub(u64::from(layout::PCR_PRCB)));
+    r.u64(base + 0xa8, cpu.prcb.0.wrapping_sub(0x180));
 }
 
 /// An ETHREAD.
@@ -83,7 +85,9 @@ fn thread_links(
     of: &str,
     owner: &str,
 ) -> Result<(u64, u64), Error> {
-    let (entry, head) = (layout.field(of, "ThreadListEntry")?, layout.field(owner, "ThreadListHead")?);
+    let Some((entry, head)) = layout.at(of, "ThreadListEntry").zip(layout.at(owner, "ThreadListHead")) else {
+        return Ok((0, 0));
+    };
     let threads = machine.threads.iter().filter(|other| other.process == thread.process);
     let entries: Vec<u64> = threads.map(|other| other.at.0.wrapping_add(entry as u64)).collect();
     let here = thread.at.0.wrapping_add(entry as u64);
@@ -138,7 +142,9 @@ fn thread_list(
     of: &str,
     owner: &str,
 ) -> Result<(u64, u64), Error> {
-    let (entry, head) = (layout.field(of, "ThreadListEntry")?, layout.field(owner, "ThreadListHead")?);
+    let Some((entry, head)) = layout.at(of, "ThreadListEntry").zip(layout.at(owner, "ThreadListHead")) else {
+        return Ok((0, 0));
+    };
     let threads = machine.threads.iter().filter(|thread| thread.process == process.at);
     let entries: Vec<u64> = threads.map(|thread| thread.at.0.wrapping_add(entry as u64)).collect();
     let head = process.at.0.wrapping_add(head as u64);

@@ -98,7 +98,7 @@ impl Class {
     /// True where the hardware is at fault.
     #[must_use]
     pub fn is_hardware(self) -> bool {
-        self.place() % 2 == 0
+        self.place().is_multiple_of(2)
     }
 
     /// The class that ends in the same stop code with the other one at fault.
