@@ -261,3 +261,66 @@ fn an_arm64_machine_is_read_by_its_own_tables() {
         }
     }
 }
+
+/// A module that is a real file lies in memory as its loader would have it, and a stack holds the bytes that were
+/// recorded.
+#[test]
+fn a_module_from_a_file_is_loaded_and_relocated() {
+    let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
+    let folder = std::path::Path::new(shared).join("data/pe");
+    let Some(driver) = drivers(&folder).into_iter().min_by_key(|path| path.as_os_str().len()) else {
+        eprintln!(
+            "SKIPPED: a_module_from_a_file_is_loaded_and_relocated: ../shared is not beside the checkout"
+        );
+        return;
+    };
+    let base = 0xfffff802_50000000;
+    let mut machine = described("driver-null-write");
+    machine.modules.push(stopcode_synth::Module {
+        path: r"\SystemRoot\System32\drivers\real.sys".to_owned(),
+        base: stopcode_synth::Hex(base),
+        file: driver.file_name().unwrap().to_str().unwrap().to_owned(),
+        ..stopcode_synth::Module::default()
+    });
+    let recorded = machine.stacks[0].low;
+    machine.stacks[0].bytes.push(stopcode_synth::Code {
+        at: recorded,
+        bytes: vec![0xab; 64].into(),
+        about: String::new(),
+    });
+    machine.read_files(driver.parent().unwrap()).unwrap();
+    let dump = Dump::from_bytes(container::write(&machine, Kind::BitmapKernel).unwrap()).unwrap();
+    assert_eq!(dump.read_u64(VirtAddr(recorded.0)), Ok(0xabab_abab_abab_abab));
+    let file = std::fs::read(&driver).unwrap();
+    let u32 = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;
+    let pe = u32(0x3c);
+    let module = machine.modules.last().unwrap();
+    assert_eq!((module.time_stamp.0, module.size.0), (u32(pe + 8) as u64, u32(pe + 0x50) as u64));
+    assert_eq!(dump.read_u64(VirtAddr(base + pe as u64 + 0x30)), Ok(base), "ImageBase");
+    // Code of x64 needs no relocation: the first section lies in memory as in the file.
+    let section = pe + 0x18 + (u32(pe + 0x14) & 0xffff);
+    let (rva, raw, size) =
+        (u32(section + 0xc), u32(section + 0x14), u32(section + 8).min(u32(section + 0x10)));
+    let mut code = vec![0; size];
+    dump.read(VirtAddr(base + rva as u64), &mut code).unwrap();
+    assert!(code == file[raw..raw + size]);
+    let read = Machine::new(dump, &SymbolSource::new([]));
+    let listed = read.modules().iter().find(|module| module.base.0 == base).unwrap();
+    assert_eq!(listed.time_date_stamp, Some(module.time_stamp.0 as u32));
+}
+
+/// x64 drivers anywhere below a folder.
+fn drivers(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found = Vec::new();
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.is_dir() {
+            found.extend(drivers(&path));
+        } else if path.extension().is_some_and(|extension| extension == "sys")
+            && std::fs::read(&path).is_ok_and(|file| file.windows(6).any(|at| at == b"PE\0\0\x64\x86"))
+        {
+            found.push(path);
+        }
+    }
+    found
+}

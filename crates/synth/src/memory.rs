@@ -46,6 +46,8 @@ pub(crate) struct Image {
     pub(crate) blocks: Vec<Block>,
     /// The crashed processor's stack from its stack pointer up.
     pub(crate) call_stack: Block,
+    /// All stacks as a whole: a dump of pages holds them below the stack pointer, too.
+    pub(crate) stacks: Vec<Block>,
 }
 
 /// Builds the memory of the machine.
@@ -73,7 +75,7 @@ fn lay_out(machine: &Machine, layout: &Layout) -> Result<Image, Error> {
     blocks.extend(code(machine)?);
     blocks.extend(windows(machine)?);
     blocks.extend(page_entries(machine)?);
-    Ok(Image { blocks, call_stack })
+    Ok(Image { blocks, call_stack, stacks })
 }
 
 /// Each processor's KPRCB, context and stack, then the array that points to the KPRCBs.

@@ -97,6 +97,9 @@ pub(crate) fn build(
     for at in returns(machine) {
         physical.write(at.wrapping_sub(INDIRECT_CALL.len() as u64), &INDIRECT_CALL)?;
     }
+    for stack in &image.stacks {
+        physical.write(stack.at, &stack.bytes)?;
+    }
     // The tables hold the described entries already.
     let is_table = |at: u64| at.wrapping_sub(machine.pte_base.0) < 1 << 39;
     for block in image.blocks.iter().filter(|block| !is_table(block.at)) {
