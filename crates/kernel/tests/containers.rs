@@ -324,3 +324,29 @@ fn drivers(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     }
     found
 }
+
+/// Pages that are not valid and yet in memory: what was described at their address is read at it.
+#[test]
+fn pages_in_transition_and_behind_prototypes_are_read() {
+    use stopcode_synth::{Code, Hex, Page};
+    let mut machine = described("driver-null-write");
+    let table = |n: u64| Hex((0x5_0000 + n) << 12 | 0x63);
+    // Two pages under the same tables, away from all else; the prototype of the second lies in a page of its own.
+    let (first, prototype) = (0xffffd000_00000000_u64, 0xffffd080_00000040_u64);
+    let entries = |last: u64| vec![table(0), table(1), table(2), Hex(last)];
+    machine.pages.push(Page { of: Hex(first), entries: entries(0x6_0000 << 12 | 0x880) });
+    machine.pages.push(Page { of: Hex(first + 0x1000), entries: entries(prototype << 16 | 0x400) });
+    machine.pages.push(Page { of: Hex(first + 0x2000), entries: entries(7 << 32 | 0x80) });
+    let code = |at: u64, bytes: Vec<u8>| Code { at: Hex(at), bytes: bytes.into(), about: String::new() };
+    let real = 0x6_0001_u64 << 12 | 0x63;
+    machine.memory.push(code(prototype, real.to_le_bytes().to_vec()));
+    machine.memory.push(code(first, vec![0x11; 16]));
+    machine.memory.push(code(first + 0x1000, vec![0x22; 16]));
+    let dump = Dump::from_bytes(container::write(&machine, Kind::BitmapFull).unwrap()).unwrap();
+    assert_eq!(dump.read_u64(VirtAddr(first)), Ok(0x1111_1111_1111_1111));
+    assert_eq!(dump.read_u64(VirtAddr(first + 0x1000)), Ok(0x2222_2222_2222_2222));
+    assert!(dump.read_u64(VirtAddr(first + 0x2000)).is_err());
+    // What is in the page file cannot hold described bytes.
+    machine.memory.push(code(first + 0x2000, vec![0x33; 16]));
+    assert!(container::write(&machine, Kind::BitmapFull).is_err());
+}

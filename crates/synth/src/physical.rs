@@ -38,6 +38,10 @@ impl Bits {
     }
 }
 
+/// Software entries of x64: the bits that tell a page in transition, and those of a prototype.
+const TRANSITION_MASK: u64 = 0xc01;
+const TRANSITION: u64 = 0x800;
+const PROTOTYPE: u64 = 1 << 10;
 /// Runs that are counted: those of half of 64 GiB.
 const MOST_RUNS: usize = 1 << 23;
 /// `call rax`.
@@ -251,9 +255,9 @@ impl Physical {
                 self.put(slot, &entry.to_le_bytes());
             }
             if entry & VALID == 0 {
-                return Err(Error::Contradiction(format!(
-                    "memory at {at:#x}, whose page is described as absent"
-                )));
+                entry = self.resident(entry).filter(|_| level == 1).ok_or_else(|| {
+                    Error::Contradiction(format!("memory at {at:#x}, whose page is described as absent"))
+                })?;
             }
             table = entry & FRAME;
             if level > 1 && entry & self.bits.large.0 == self.bits.large.1 {
@@ -262,6 +266,28 @@ impl Physical {
             }
         }
         Ok(table + at % PAGE_SIZE as u64)
+    }
+
+    /// What an entry that is not valid leads to, if the page is in memory all the same: in transition, or by way of a
+    /// prototype entry that lies in memory already.
+    fn resident(&self, entry: u64) -> Option<u64> {
+        if entry & TRANSITION_MASK == TRANSITION {
+            return Some(entry);
+        }
+        let prototype = ((entry as i64) >> 16) as u64;
+        let place = Some(prototype).filter(|_| entry & PROTOTYPE != 0).and_then(|at| self.find(at))?;
+        let real = self.word(place);
+        (real & VALID != 0 || real & TRANSITION_MASK == TRANSITION).then_some(real)
+    }
+
+    /// The physical address of a virtual one that is mapped, without making anything.
+    fn find(&self, at: u64) -> Option<u64> {
+        let mut table = self.top;
+        for level in (1..=4).rev() {
+            let entry = self.word(table + index(level, at) * 8);
+            table = Some(entry & FRAME).filter(|_| entry & VALID != 0)?;
+        }
+        Some(table + at % PAGE_SIZE as u64)
     }
 
     /// Gives every other process a top table with the same kernel half.
