@@ -51,7 +51,7 @@ fn pages(dump: &Dump) -> Result<(u64, String), Box<dyn Error>> {
         pages += count;
         from = first + count;
     }
-    Ok((pages, digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((pages, format!("{:x}", digest.finalize())))
 }
 
 fn read(machine: &Machine, line: &str) -> Result<Value, Box<dyn Error>> {

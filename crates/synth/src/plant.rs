@@ -8,6 +8,8 @@
 //! stack holds the chain of calls; arguments, exception record and trap frame say the same. Function addresses that the
 //! public symbols' table of kernels does not hold are made up.
 
+#![allow(clippy::large_types_passed_by_value, reason = "a register set is a value: who gets one changes it")]
+
 mod access;
 mod driver;
 mod kernel;
