@@ -1,0 +1,45 @@
+//! `.thread`: selecting a thread.
+
+use crate::answer::Stop;
+use crate::command::{Command, Kind, Parameter};
+use crate::scope::Scope;
+use crate::show::address;
+use serde_json::json;
+
+pub(super) const COMMAND: Command = Command {
+    name: ".thread",
+    aliases: &[],
+    letters: "",
+    parameters: &[
+        Parameter::switch("/p"),
+        Parameter::switch("/r"),
+        Parameter::switch("/P"),
+        Parameter::optional("ETHREAD", Kind::Expression),
+    ],
+    what: "selects a thread, or shows which one is",
+    details: "Its registers are those of the processor it ran on. Without an address, or with 0, it goes back to the thread of \
+              the crash. The switches are of no effect.",
+    examples: &[(".thread", "the thread that is selected")],
+    run: |session, arguments, output| {
+        let machine = session.machine();
+        match arguments.address("ETHREAD") {
+            None => {}
+            Some(at) if at.0 == 0 => session.select_home(),
+            Some(at) => {
+                let ran = machine.processors().iter().find(|processor| processor.thread == Some(at));
+                match ran.and_then(|processor| Some((processor, processor.registers?))) {
+                    Some((processor, registers)) if !processor.crashed => {
+                        let origin = format!("the context of processor {}", processor.number);
+                        session.select(Scope::new(registers, origin).of(Some(at), Some(processor.number)));
+                    }
+                    Some(_) => session.select_home(),
+                    None => output.missing("the thread ran on no processor: its registers are not known, those selected before stay"),
+                }
+                session.select_thread(at);
+            }
+        }
+        let thread = session.thread().map_err(Stop::Unknown)?;
+        output.line(format!("Implicit thread is now {}", thread.windbg()))?;
+        Ok(json!({"thread": address(thread)}))
+    },
+};
