@@ -2,6 +2,8 @@
 
 mod analyze;
 mod debug;
+mod fetch;
+mod online;
 mod progress;
 mod symbols;
 

@@ -72,7 +72,7 @@ pub(super) fn all(session: &Session, output: &mut Output) -> Outcome {
     let scope = session.scope()?;
     match &scope.registers {
         Registers::X64(registers) => x64(registers, scope, output)?,
-        Registers::Arm64(registers) => arm64(registers, output)?,
+        Registers::Arm64(registers) => arm64(registers, scope, output)?,
         _ => return Err(Stop::unknown("registers of this architecture are not shown yet")),
     }
     if scope.known != u32::MAX {
@@ -142,18 +142,18 @@ fn x64(registers: &X64Registers, scope: &Scope, output: &mut Output) -> Result<(
     output.line(format!("cs={:04x}  ss={:04x}{:46}efl={flags:08x}", registers.cs, registers.ss, ""))
 }
 
-fn arm64(registers: &Arm64Registers, output: &mut Output) -> Result<(), Stop> {
+fn arm64(registers: &Arm64Registers, scope: &Scope, output: &mut Output) -> Result<(), Stop> {
     let name = |number: usize| match number {
         29 => " fp".to_owned(),
         30 => " lr".to_owned(),
         _ => format!("{:>3}", format!("x{number}")),
     };
-    let mut shown: Vec<String> = registers
-        .x
-        .iter()
-        .enumerate()
-        .map(|(number, value)| format!("{}={value:016x}", name(number)))
-        .collect();
+    let value = |number: usize, value: u64| {
+        if scope.known >> number & 1 == 1 { format!("{value:016x}") } else { "?".repeat(16) }
+    };
+    let numbered = registers.x.iter().enumerate();
+    let mut shown: Vec<String> =
+        numbered.map(|(number, held)| format!("{}={}", name(number), value(number, *held))).collect();
     shown.push(format!(" sp={:016x}", registers.sp));
     for line in shown.chunks(4) {
         output.line(line.join("  "))?;

@@ -5,6 +5,7 @@ use crate::command::{Command, Kind, Parameter};
 use crate::scope::Scope;
 use crate::show::address;
 use serde_json::json;
+use stopcode_base::Fact;
 
 pub(super) const COMMAND: Command = Command {
     name: ".thread",
@@ -17,7 +18,7 @@ pub(super) const COMMAND: Command = Command {
         Parameter::optional("ETHREAD", Kind::Expression),
     ],
     what: "selects a thread, or shows which one is",
-    details: "Its registers are those of the processor it ran on. Without an address, or with 0, it goes back to the thread of \
+    details: "Its registers are those of the processor it ran on; of a thread that waits, where it goes on. Without an address, or with 0, it goes back to the thread of \
               the crash. The switches are of no effect.",
     examples: &[(".thread", "the thread that is selected")],
     run: |session, arguments, output| {
@@ -27,13 +28,16 @@ pub(super) const COMMAND: Command = Command {
             Some(at) if at.0 == 0 => session.select_home(),
             Some(at) => {
                 let ran = machine.processors().iter().find(|processor| processor.thread == Some(at));
-                match ran.and_then(|processor| Some((processor, processor.registers?))) {
-                    Some((processor, registers)) if !processor.crashed => {
-                        let origin = format!("the context of processor {}", processor.number);
-                        session.select(Scope::new(registers, origin).of(Some(at), Some(processor.number)));
-                    }
-                    Some(_) => session.select_home(),
-                    None => output.missing("the thread ran on no processor: its registers are not known, those selected before stay"),
+                match ran {
+                    Some(processor) => session.select_processor(processor.number)?,
+                    None => match machine.stack_of(at) {
+                        Fact::Known { value, .. } => {
+                            _ = Scope::waiting(&machine, value).map(|scope| session.select(scope))
+                        }
+                        Fact::Missing { reason } => {
+                            output.missing(format!("{reason}; the registers stay as they were"))
+                        }
+                    },
                 }
                 session.select_thread(at);
             }
