@@ -6,6 +6,7 @@ mod fetch;
 mod online;
 mod progress;
 mod symbols;
+mod types;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
