@@ -8,6 +8,7 @@ mod context;
 mod d;
 mod da;
 mod dps;
+mod dt;
 mod dumpdebug;
 mod echo;
 mod enumtag;
@@ -100,6 +101,7 @@ pub(crate) const ALL: &[Group] = &[
             &lmi::COMMAND,
             &ln::COMMAND,
             &x::COMMAND,
+            &dt::COMMAND,
             &sympath::SYMPATH,
             &sympath::RELOAD,
         ],
