@@ -24,7 +24,7 @@ pub(super) const COMMAND: Command = Command {
         ("lm", "every module"),
         ("lmvm iaStor", "one in full"),
         ("lm t n", "all with dates and file names"),
-        ("lm a @rip", "the one that holds the instruction"),
+        ("lm a @$ip", "the one that holds the instruction"),
     ],
     run: |session, arguments, output| {
         let rest = [arguments.text("OPTIONS"), arguments.text("PATTERN")];
