@@ -112,6 +112,9 @@ fn show(machine: &Machine, wanted: &Wanted, output: &mut Output) -> Outcome {
     if machine.modules().is_empty() {
         return Err(Stop::unknown("the list of loaded modules is not in this dump"));
     }
+    if modules.is_empty() && unloaded.is_empty() {
+        output.missing("no module of this dump fits");
+    }
     if !wanted.names_only {
         output.line("start             end                 module name")?;
     }
