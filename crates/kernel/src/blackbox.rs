@@ -190,11 +190,17 @@ mod tests {
         data[0x38] = 0x70;
         data[0x3c] = 0x76;
         let status = decode_boot_status(&data).unwrap();
-        assert_eq!((status.menu_timeout, status.last_boot_succeeded, status.last_boot_shutdown), (30, true, false));
+        assert_eq!(
+            (status.menu_timeout, status.last_boot_succeeded, status.last_boot_shutdown),
+            (30, true, false)
+        );
         assert!(status.system_running && !status.system_shutdown);
         assert_eq!(status.sleep_in_progress, 4);
         assert!(status.last_reference_time.to_string().starts_with("2022-10-26T"));
-        assert_eq!((status.boot_id, status.last_shutdown_boot, status.last_abnormal_boot), (0x77, 0x70, 0x76));
+        assert_eq!(
+            (status.boot_id, status.last_shutdown_boot, status.last_abnormal_boot),
+            (0x77, 0x70, 0x76)
+        );
         data[0] = 0xb1;
         assert_eq!(decode_boot_status(&data), None);
     }

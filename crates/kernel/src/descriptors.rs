@@ -103,7 +103,9 @@ pub(crate) fn tss(core: &Core, processor: &ProcessorState) -> Fact<TaskState> {
         memory.read_u64(processor.pcr.get()?.plus(8)).ok().map(VirtAddr).filter(|base| base.is_kernel())
     });
     let Some(address) = base else {
-        return Fact::missing("neither the processor's GDT nor its KPCR, which lead to the task state, are in this dump");
+        return Fact::missing(
+            "neither the processor's GDT nor its KPCR, which lead to the task state, are in this dump",
+        );
     };
     let mut raw = [0; TSS_SIZE as usize];
     if let Err(miss) = memory.read(address, &mut raw) {

@@ -122,7 +122,8 @@ pub(crate) fn irp(core: &Core, address: VirtAddr) -> Fact<Irp> {
         ));
     }
     let pointer = |at| VirtAddr(fields.u64(at).unwrap_or(0));
-    let locations = (0..u64::from(count)).map_while(|index| location(memory, address.plus(IRP_SIZE + index * LOCATION_SIZE)));
+    let locations = (0..u64::from(count))
+        .map_while(|index| location(memory, address.plus(IRP_SIZE + index * LOCATION_SIZE)));
     Fact::known(
         Irp {
             address,

@@ -27,7 +27,7 @@ pub struct KernelThread {
     pub process_id: Fact<u64>,
     /// Thread id.
     pub thread_id: Fact<u64>,
-    /// `KTHREAD_STATE`; [`stopcode_knowledge::thread_state`] has the words.
+    /// `KTHREAD_STATE`; [`stopcode_knowledge::enums::thread_state`] has the words.
     pub state: Fact<u8>,
     /// `KWAIT_REASON`, of the last wait; says something of now only while the thread waits.
     pub wait_reason: Fact<u8>,
@@ -174,7 +174,10 @@ fn wait_objects(core: &Core, kernel: &Object<'_>) -> Fact<Vec<WaitObject>> {
         let next = memory.read_u64(at).ok().map(VirtAddr);
         let linked = next.and_then(|next| memory.read_u64(next.plus(8)).ok()).map(VirtAddr);
         if linked == Some(at) || (index == 0 && linked.is_none()) {
-            objects.push(WaitObject { address: object, kind: memory.read_u8(object).ok().map(|kind| kind & 0x7f) });
+            objects.push(WaitObject {
+                address: object,
+                kind: memory.read_u8(object).ok().map(|kind| kind & 0x7f),
+            });
         }
     }
     if objects.is_empty() {

@@ -45,13 +45,15 @@ pub use list::Listed;
 pub use machine::Machine;
 pub use mca::{McaStatus, McaVendor};
 pub use module::{Module, UnloadedModule, display_name, link_date};
-pub use processor_state::{CpuModel, DpcState, IpiState, ProcessorState, SavedMsrs, SpecialRegisters, TableRegister};
+pub use processor_state::{
+    CpuModel, DpcState, IpiState, ProcessorState, SavedMsrs, SpecialRegisters, TableRegister,
+};
 pub use region::{Region, RegionKind};
 pub use stack::{Frame, Place, Stack, StackKind, Trust};
 pub use system::Hardware;
 pub use translation::{TableEntry, Translation};
 pub use verifier::{Counter, VerifierState};
 pub use whea::{
-    ErrorRecord, GenericProcessorSection, McaSection, MemorySection, PcieSection, Section, SectionContent, Severity,
-    XpfProcessorSection, error_record,
+    ErrorRecord, GenericProcessorSection, McaSection, MemorySection, PcieSection, Section, SectionContent,
+    Severity, XpfProcessorSection, error_record,
 };

@@ -23,7 +23,9 @@ pub struct Listed {
 /// # Errors
 /// If the head itself cannot be read: why.
 pub(crate) fn walk(memory: &dyn Memory, head: VirtAddr, offset: u64) -> Result<Listed, String> {
-    let first = memory.read_u64(head).map_err(|miss| format!("the list's head at {}: {}", head.windbg(), miss.reason))?;
+    let first = memory
+        .read_u64(head)
+        .map_err(|miss| format!("the list's head at {}: {}", head.windbg(), miss.reason))?;
     if first == 0 {
         return Err(format!("the list's head at {} is zero", head.windbg()));
     }
@@ -62,7 +64,10 @@ fn follow(
             return (links, None);
         }
         if !next.is_kernel() {
-            return (links, Some(format!("the link at {} leads to {}, no kernel address", at.windbg(), next.windbg())));
+            return (
+                links,
+                Some(format!("the link at {} leads to {}, no kernel address", at.windbg(), next.windbg())),
+            );
         }
         if !seen.insert(next) {
             return (links, Some(format!("the link at {} leads back into the list", at.windbg())));
@@ -85,7 +90,11 @@ mod tests {
 
     /// Memory of 16-byte links; `next` and `previous` are numbers of entries, entry 0 is the head.
     fn circle(links: &[(u64, u64)]) -> Vec<u8> {
-        links.iter().flat_map(|(next, last)| [next, last].map(|n| (BASE + 16 * n).to_le_bytes())).flatten().collect()
+        links
+            .iter()
+            .flat_map(|(next, last)| [next, last].map(|n| (BASE + 16 * n).to_le_bytes()))
+            .flatten()
+            .collect()
     }
 
     fn walked(bytes: &[u8]) -> Listed {

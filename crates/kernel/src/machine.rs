@@ -19,8 +19,8 @@ use crate::translation::Translation;
 use crate::verifier::VerifierState;
 use crate::whea::ErrorRecord;
 use crate::{
-    blackbox, context, descriptors, irp, kernel_process, kernel_thread, paging, processor_state, processors, region,
-    stacks, system, translation, verifier, whea,
+    blackbox, context, descriptors, irp, kernel_process, kernel_thread, paging, processor_state, processors,
+    region, stacks, system, translation, verifier, whea,
 };
 use std::cell::OnceCell;
 use stopcode_base::{Arch, Fact, Memory, Problem, Registers, VirtAddr};

@@ -82,7 +82,9 @@ impl McaStatus {
             error_code,
             model_code: (raw >> 16 & 0xffff) as u16,
             meaning: meaning(error_code, vendor),
-            corrected: (vendor == McaVendor::Intel).then_some((raw >> 38 & 0x7fff) as u16).filter(|count| *count > 0),
+            corrected: (vendor == McaVendor::Intel)
+                .then_some((raw >> 38 & 0x7fff) as u16)
+                .filter(|count| *count > 0),
         }
     }
 
@@ -96,8 +98,14 @@ impl McaStatus {
 /// filtered (Intel).
 fn meaning(code: u16, vendor: McaVendor) -> Option<String> {
     let code = if vendor == McaVendor::Amd { code } else { code & !(1 << 12) };
-    let level = ["level 0", "level 1", "level 2", "any level"].get(usize::from(code & 3)).copied().unwrap_or_default();
-    let what = ["instruction", "data", "generic", "reserved"].get(usize::from(code >> 2 & 3)).copied().unwrap_or_default();
+    let level = ["level 0", "level 1", "level 2", "any level"]
+        .get(usize::from(code & 3))
+        .copied()
+        .unwrap_or_default();
+    let what = ["instruction", "data", "generic", "reserved"]
+        .get(usize::from(code >> 2 & 3))
+        .copied()
+        .unwrap_or_default();
     let request = request(code >> 4 & 0xf);
     let amd = vendor == McaVendor::Amd;
     Some(match code {
@@ -155,8 +163,11 @@ fn memory_controller(code: u16) -> String {
 }
 
 fn bus(code: u16, request: &str, level: &str) -> String {
-    let part = |shift: u16, names: [&'static str; 4]| names.get(usize::from(code >> shift & 3)).copied().unwrap_or_default();
-    let who = part(9, ["this processor asked", "this processor answered", "this processor looked on", "generic"]);
+    let part = |shift: u16, names: [&'static str; 4]| {
+        names.get(usize::from(code >> shift & 3)).copied().unwrap_or_default()
+    };
+    let who =
+        part(9, ["this processor asked", "this processor answered", "this processor looked on", "generic"]);
     let timeout = if code >> 8 & 1 == 1 { ", timed out" } else { "" };
     let space = part(2, ["memory", "reserved", "I/O", "other"]);
     format!("bus or interconnect error: {who}{timeout}, {request}, {space}, {level}")

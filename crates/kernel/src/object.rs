@@ -40,7 +40,9 @@ impl<'c> Object<'c> {
             Ok(layout) => layout
                 .field(self.ty, field)
                 .map(|place| (place, format!("{words} ({})", self.core.layout_words())))
-                .ok_or_else(|| format!("where {words} lies in this kernel is not known ({})", self.core.layout_words())),
+                .ok_or_else(|| {
+                    format!("where {words} lies in this kernel is not known ({})", self.core.layout_words())
+                }),
             Err(why) => Err(format!("where {words} lies is not known: {why}")),
         }
     }
@@ -64,9 +66,7 @@ impl<'c> Object<'c> {
         let mut bytes = [0; N];
         match self.core.memory().read(at, &mut bytes) {
             Ok(()) => Fact::known(bytes, source),
-            Err(miss) => {
-                Fact::missing(format!("{} at {}: {}", self.words(field), at.windbg(), miss.reason))
-            }
+            Err(miss) => Fact::missing(format!("{} at {}: {}", self.words(field), at.windbg(), miss.reason)),
         }
     }
 
@@ -101,9 +101,13 @@ impl<'c> Object<'c> {
         match self.core.kdbg_offset(name) {
             Some(offset) => {
                 let source = format!("{} (offset from the debugger data)", self.words(field));
-                self.read_at(self.address.plus(offset), field, source).map(|raw| VirtAddr(u64::from_le_bytes(raw)))
+                self.read_at(self.address.plus(offset), field, source)
+                    .map(|raw| VirtAddr(u64::from_le_bytes(raw)))
             }
-            None => Fact::missing(format!("the debugger data of this dump do not say where {} lies", self.words(field))),
+            None => Fact::missing(format!(
+                "the debugger data of this dump do not say where {} lies",
+                self.words(field)
+            )),
         }
     }
 }

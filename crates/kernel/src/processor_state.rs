@@ -41,7 +41,7 @@ pub struct ProcessorState {
 /// Inter-processor interrupts, as `!ipi` shows them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IpiState {
-    /// `IpiFrozen`; [`stopcode_knowledge::ipi_frozen`] has the words.
+    /// `IpiFrozen`; [`stopcode_knowledge::enums::ipi_frozen`] has the words.
     pub frozen: Fact<u32>,
     /// Processors that have not answered this one's last request.
     pub target_count: Fact<u32>,
@@ -158,14 +158,16 @@ impl SpecialRegisters {
             tr: half(0x70)?,
             ldtr: half(0x72)?,
             mxcsr: u32::from(half(0x74)?) | u32::from(half(0x76)?) << 16,
-            msrs: bytes.get(0xa8..).is_some_and(|raw| raw.iter().any(|byte| *byte != 0)).then_some(SavedMsrs {
-                gs_base: word(0xa8)?,
-                gs_swap: word(0xb0)?,
-                star: word(0xb8)?,
-                lstar: word(0xc0)?,
-                cstar: word(0xc8)?,
-                syscall_mask: word(0xd0)?,
-            }),
+            msrs: bytes.get(0xa8..).is_some_and(|raw| raw.iter().any(|byte| *byte != 0)).then_some(
+                SavedMsrs {
+                    gs_base: word(0xa8)?,
+                    gs_swap: word(0xb0)?,
+                    star: word(0xb8)?,
+                    lstar: word(0xc0)?,
+                    cstar: word(0xc8)?,
+                    syscall_mask: word(0xd0)?,
+                },
+            ),
         })
     }
 }
@@ -215,15 +217,23 @@ fn pcr(core: &Core, prcb: VirtAddr) -> Fact<VirtAddr> {
     let pcr = prcb.minus(offset);
     let own = core.memory().read_u64(pcr.plus(core.kdbg_offset("OffsetPcrSelfPcr").unwrap_or(0x18)));
     match own {
-        Ok(own) if own != pcr.0 => Fact::missing(format!("what lies before the KPRCB is no KPCR: its Self is {own:#x}")),
+        Ok(own) if own != pcr.0 => {
+            Fact::missing(format!("what lies before the KPRCB is no KPCR: its Self is {own:#x}"))
+        }
         Ok(_) => Fact::known(pcr, "KPCR.Self, which points to itself"),
-        Err(_) => Fact::known(pcr, format!("{offset:#x} bytes before the KPRCB; the KPCR itself is not in this dump")),
+        Err(_) => Fact::known(
+            pcr,
+            format!("{offset:#x} bytes before the KPRCB; the KPCR itself is not in this dump"),
+        ),
     }
 }
 
 fn special(core: &Core, prcb: VirtAddr) -> Fact<SpecialRegisters> {
     if core.arch != Arch::X64 {
-        return Fact::missing(format!("the special registers of {} kernels have no public layout", core.arch));
+        return Fact::missing(format!(
+            "the special registers of {} kernels have no public layout",
+            core.arch
+        ));
     }
     let Some(offset) = core.kdbg_offset("OffsetPrcbProcStateSpecialReg") else {
         return Fact::missing("the debugger data of this dump do not say where the special registers lie");
@@ -237,7 +247,9 @@ fn special(core: &Core, prcb: VirtAddr) -> Fact<SpecialRegisters> {
         Some(special) if special.cr0 & 0x8000_0001 != 0x8000_0001 => {
             Fact::missing("no special registers were saved for this processor (CR0 has paging off)")
         }
-        Some(special) => Fact::known(special, "KPRCB.ProcessorState.SpecialRegisters (offset from the debugger data)"),
+        Some(special) => {
+            Fact::known(special, "KPRCB.ProcessorState.SpecialRegisters (offset from the debugger data)")
+        }
         None => Fact::missing("the special registers are cut short"),
     }
 }

@@ -153,11 +153,16 @@ fn stack(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
     });
     let own = core.thread().address.get();
     own.into_iter().chain(threads).filter(|thread| thread.is_kernel()).find_map(|thread| {
-        let word = |field| core.memory().read_u64(thread.plus(core.field("_KTHREAD", field)?)).ok().map(VirtAddr);
+        let word =
+            |field| core.memory().read_u64(thread.plus(core.field("_KTHREAD", field)?)).ok().map(VirtAddr);
         let (start, end) = (word("StackLimit")?, word("StackBase")?);
         let name = Some(format!("thread {}", thread.windbg()));
-        (start <= address && address < end && start.is_kernel())
-            .then(|| Fact::known(Region { kind: RegionKind::Stack, start, end, name }, "KTHREAD.StackLimit and StackBase"))
+        (start <= address && address < end && start.is_kernel()).then(|| {
+            Fact::known(
+                Region { kind: RegionKind::Stack, start, end, name },
+                "KTHREAD.StackLimit and StackBase",
+            )
+        })
     })
 }
 
@@ -167,8 +172,9 @@ fn processor(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
     processors::prcbs(core).find_map(|(prcb, number)| {
         let (start, end) = (prcb.minus(before), prcb.plus(size));
         let name = Some(format!("processor {number}"));
-        (start <= address && address < end)
-            .then(|| Fact::known(Region { kind: RegionKind::Processor, start, end, name }, "KiProcessorBlock"))
+        (start <= address && address < end).then(|| {
+            Fact::known(Region { kind: RegionKind::Processor, start, end, name }, "KiProcessorBlock")
+        })
     })
 }
 

@@ -52,7 +52,9 @@ pub(crate) fn translate(core: &Core, address: VirtAddr) -> Translation {
             let selfmap = paging::self_map(core, address, levels);
             let entries = (1..=levels).rev().map(|level| {
                 let found = walk.entries().find(|entry| entry.level == level);
-                let value = found.map(|entry| Fact::known((entry.value, entry.kind), format!("physical memory at {:#}", entry.address)));
+                let value = found.map(|entry| {
+                    Fact::known((entry.value, entry.kind), format!("physical memory at {:#}", entry.address))
+                });
                 TableEntry {
                     level,
                     address: selfmap.get(usize::from(level) - 1).copied(),
@@ -61,7 +63,9 @@ pub(crate) fn translate(core: &Core, address: VirtAddr) -> Translation {
             });
             let physical = match walk.outcome {
                 Ok(Mapping::Physical(at, _)) => Fact::known(at, "page tables"),
-                Ok(Mapping::Zeros(_)) => Fact::missing("never used yet: it reads as zeros, and no page holds it"),
+                Ok(Mapping::Zeros(_)) => {
+                    Fact::missing("never used yet: it reads as zeros, and no page holds it")
+                }
                 Err(reason) => Fact::missing(reason.to_string()),
             };
             Translation { address, entries: entries.collect(), physical }
@@ -112,7 +116,9 @@ fn outcome(entries: &[TableEntry], address: VirtAddr) -> Fact<PhysAddr> {
             EntryKind::Prototype(_) | EntryKind::PrototypeInVad => {
                 return Fact::missing(format!("the {name} refers to a prototype, which is not in this dump"));
             }
-            EntryKind::DemandZero => return Fact::missing("never used yet: it reads as zeros, and no page holds it"),
+            EntryKind::DemandZero => {
+                return Fact::missing("never used yet: it reads as zeros, and no page holds it");
+            }
             _ => return Fact::missing(format!("not mapped: the {name} is not valid")),
         }
     }

@@ -51,7 +51,9 @@ const COUNTERS: [(&str, u8, &str); 20] = [
 pub(crate) fn verifier(core: &Core) -> Fact<VerifierState> {
     let pointer = core.dump.kdbg().and_then(|kdbg| kdbg.get("MmVerifierData"));
     let Some(address) = pointer.filter(|address| *address != 0).map(VirtAddr) else {
-        return Fact::missing("the kernel's debugger data, which lead to MmVerifierData, are not in this dump");
+        return Fact::missing(
+            "the kernel's debugger data, which lead to MmVerifierData, are not in this dump",
+        );
     };
     let flags = match core.memory().read_u32(address) {
         // The first word in every kernel.

@@ -7,8 +7,8 @@ use crate::bytes::Bytes;
 use crate::core::Core;
 use crate::mca::{McaStatus, McaVendor};
 use stopcode_base::{Fact, FileTime, Memory, VirtAddr};
-use stopcode_knowledge::base_code;
 use stopcode_dump::Guid;
+use stopcode_knowledge::base_code;
 
 mod section;
 
@@ -132,10 +132,15 @@ fn name_of(names: &[(Guid, &'static str)], guid: Guid) -> Option<&'static str> {
 /// If none is there: why.
 pub fn error_record(memory: &dyn Memory, address: VirtAddr) -> Result<ErrorRecord, String> {
     let mut header = [0; HEADER_SIZE];
-    memory.read(address, &mut header).map_err(|miss| format!("the error record at {}: {}", address.windbg(), miss.reason))?;
+    memory
+        .read(address, &mut header)
+        .map_err(|miss| format!("the error record at {}: {}", address.windbg(), miss.reason))?;
     let bytes = Bytes(&header);
     if header.get(..4) != Some(b"CPER") || bytes.u32(6) != Some(u32::MAX) {
-        return Err(format!("what lies at {} is no error record: it does not begin with CPER", address.windbg()));
+        return Err(format!(
+            "what lies at {} is no error record: it does not begin with CPER",
+            address.windbg()
+        ));
     }
     let length = bytes.u32(0x14).unwrap_or(0);
     let count = bytes.u16(0xa).unwrap_or(0);
@@ -149,7 +154,8 @@ pub fn error_record(memory: &dyn Memory, address: VirtAddr) -> Result<ErrorRecor
     }
     let record = Bytes(&held);
     let vendor = section::vendor(&record, count.min(MOST_SECTIONS));
-    let sections = (0..count.min(MOST_SECTIONS)).filter_map(|index| section(&record, index, vendor)).collect();
+    let sections =
+        (0..count.min(MOST_SECTIONS)).filter_map(|index| section(&record, index, vendor)).collect();
     let valid = bytes.u32(0x10).unwrap_or(0);
     let notify = bytes.guid(0x50).unwrap_or(Guid([0; 16]));
     Ok(ErrorRecord {
@@ -177,7 +183,9 @@ const MACHINE_CHECK_EXCEPTION: u32 = 0x9c;
 pub(crate) fn of_bug_check(core: &Core) -> Fact<ErrorRecord> {
     let stop = core.stop();
     if base_code(stop.code).base != WHEA_UNCORRECTABLE_ERROR {
-        return Fact::missing("this bug check passes no error record: only WHEA_UNCORRECTABLE_ERROR (124) does");
+        return Fact::missing(
+            "this bug check passes no error record: only WHEA_UNCORRECTABLE_ERROR (124) does",
+        );
     }
     let [_, at, _, _] = stop.arguments;
     match error_record(core.memory(), VirtAddr(at)) {
@@ -234,14 +242,20 @@ fn section(record: &Bytes<'_>, index: u16, vendor: McaVendor) -> Option<Section>
 /// numbers in what Windows writes. Only what is a date in plain numbers is taken.
 fn time(raw: u64) -> Option<FileTime> {
     let [second, minute, hour, _, day, month, year, century] = raw.to_le_bytes().map(u64::from);
-    let fits = second < 60 && minute < 60 && hour < 24 && (1..=31).contains(&day) && (1..=12).contains(&month) && year < 100;
+    let fits = second < 60
+        && minute < 60
+        && hour < 24
+        && (1..=31).contains(&day)
+        && (1..=12).contains(&month)
+        && year < 100;
     let full = century * 100 + year;
     if !fits || !(1990..=2100).contains(&full) {
         return None;
     }
     // Days since 1601, by the days before each month of a year that begins in March.
     let (shifted_year, shifted_month) = if month > 2 { (full, month - 3) } else { (full - 1, month + 9) };
-    let days = 365 * shifted_year + shifted_year / 4 - shifted_year / 100 + shifted_year / 400
+    let days = 365 * shifted_year + shifted_year / 4 - shifted_year / 100
+        + shifted_year / 400
         + (153 * shifted_month + 2) / 5
         + day
         - 1;
@@ -330,8 +344,10 @@ mod tests {
         pcie[8] = 4;
         pcie[0x18..0x28].copy_from_slice(&[0x86, 0x80, 0x70, 0xa1, 0, 4, 6, 2, 0x1c, 0, 0, 1, 0, 0, 0, 0]);
         pcie[0x74] = 0x20;
-        let sections =
-            [(0xa5bc1114_6f64_4ede_b863_3e83ed7c83b1, memory), (0xd995e954_bbc1_430f_ad91_b44dcb3c6f35, pcie)];
+        let sections = [
+            (0xa5bc1114_6f64_4ede_b863_3e83ed7c83b1, memory),
+            (0xd995e954_bbc1_430f_ad91_b44dcb3c6f35, pcie),
+        ];
         let record = read(&record(&sections)).unwrap();
         let contents: Vec<_> = record.sections.iter().map(|section| section.content.clone()).collect();
         assert_eq!(
