@@ -39,9 +39,6 @@ pub(super) const COMMAND: Command = Command {
             |special| registers(&named(special)),
         );
         if let Some(special) = special {
-            let (idt, gdt) = (special.idtr, special.gdtr);
-            output.line(format!("{:>17}: {} limit {:x}", "IDT", idt.base, idt.limit))?;
-            output.line(format!("{:>17}: {} limit {:x}", "GDT", gdt.base, gdt.limit))?;
             for row in named(special).chunks(2) {
                 let shown: Vec<String> =
                     row.iter().map(|(name, value)| format!("{name:>17}: {value:016x}")).collect();
@@ -57,6 +54,8 @@ pub(super) const COMMAND: Command = Command {
 fn named(special: &SpecialRegisters) -> Vec<(&'static str, u64)> {
     let [dr0, dr1, dr2, dr3, dr6, dr7] = special.debug;
     let mut all = vec![
+        ("idtr", special.idtr.base.0),
+        ("gdtr", special.gdtr.base.0),
         ("cr0", special.cr0),
         ("cr2", special.cr2),
         ("cr3", special.cr3),
