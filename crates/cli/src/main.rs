@@ -2,8 +2,11 @@
 
 mod analyze;
 mod debug;
+mod fetch;
+mod online;
 mod progress;
 mod symbols;
+mod types;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

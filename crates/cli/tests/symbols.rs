@@ -52,6 +52,37 @@ fn a_pdb_is_listed_for_readers_and_for_programs() {
 }
 
 #[test]
+fn types_are_shown_as_dt_shows_them() {
+    let Some(pdb) = shared("types_are_shown", "data/pe/systeminformer/amd64/systeminformer.pdb") else {
+        return;
+    };
+    let pdb = pdb.to_str().unwrap();
+    let (code, text, errors) = symbols(&["types", pdb, "nt!_OBJECT_ATTRIBUTES", "_NO_SUCH"]);
+    assert_eq!(code, Some(0));
+    assert!(errors.contains("no type _NO_SUCH"), "{errors}");
+    assert_eq!(
+        text,
+        "_OBJECT_ATTRIBUTES
+   +0x000 Length           : Uint4B
+   +0x008 RootDirectory    : Ptr64 Void
+   +0x010 ObjectName       : Ptr64 _UNICODE_STRING
+   +0x018 Attributes       : Uint4B
+   +0x020 SecurityDescriptor : Ptr64 Void
+   +0x028 SecurityQualityOfService : Ptr64 Void
+   size 0x30
+"
+    );
+    let (_, text, _) = symbols(&["types", pdb, "_DRIVER_OBJECT", "--field", "DriverUnload"]);
+    assert!(text.contains("   +0x068 DriverUnload     : Ptr64     void\n"), "{text}");
+    let (_, text, _) = symbols(&["types", pdb, "_UNICODE_STR*"]);
+    assert_eq!(text, "          _UNICODE_STRING\n");
+    let (_, json, _) = symbols(&["types", pdb, "_MODE", "_LIST_ENTRY", "-r1", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["values"][1]["name"], "UserMode", "{json}");
+    assert_eq!((&json[1]["size"], &json[1]["members"][1]["depth"]), (&16.into(), &1.into()), "{json}");
+}
+
+#[test]
 fn a_dump_is_identified_with_reasons() {
     let Some(dump) = shared("a_dump_is_identified", "data/dumps/triage_x64.dmp") else {
         return;
@@ -59,6 +90,30 @@ fn a_dump_is_identified_with_reasons() {
     let (code, text, _) = symbols(&["identify", dump.to_str().unwrap()]);
     assert_eq!(code, Some(0));
     assert!(text.contains("10.0.19041.804") && text.contains("globals lie as in"), "{text}");
+}
+
+#[test]
+fn names_of_many_builds_fit_into_one_file() {
+    let test = "names_of_many_builds";
+    let place = "data/isf/symbols/windows/ntkrnlmp.pdb";
+    let (Some(tables), Some(dump)) = (shared(test, place), shared(test, "data/dumps/triage_x64.dmp")) else {
+        return;
+    };
+    let mut files: Vec<_> = std::fs::read_dir(&tables).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let own = files.iter().find(|path| path.to_str().unwrap().contains("5278AFF8")).unwrap().clone();
+    let some =
+        files.iter().filter(|path| **path != own).take(2).chain([&own]).map(|path| path.to_str().unwrap());
+    let pack = std::env::temp_dir().join(format!("stopcode-{}.names", std::process::id()));
+    let arguments: Vec<&str> = ["pack", "-o", pack.to_str().unwrap()].into_iter().chain(some).collect();
+    let (code, out, errors) = symbols(&arguments);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(out.starts_with("3 builds, "), "{out}");
+    let (_, by_pack, _) = symbols(&["identify", "--symbols", pack.to_str().unwrap(), dump.to_str().unwrap()]);
+    let (_, by_table, _) = symbols(&["identify", "--symbols", own.to_str().unwrap(), dump.to_str().unwrap()]);
+    std::fs::remove_file(&pack).unwrap();
+    assert!(by_pack.ends_with(&format!("names        {}\n", pack.display())), "{by_pack}");
+    assert_eq!(by_pack.lines().take(4).collect::<Vec<_>>(), by_table.lines().take(4).collect::<Vec<_>>());
 }
 
 #[test]

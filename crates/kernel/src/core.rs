@@ -4,6 +4,7 @@ use crate::code::CodeMap;
 use crate::current::{self, Current};
 use crate::facts::{StopCode, Thread};
 use crate::identity::{self, Build};
+use crate::images::{ImageFiles, LoadedImages};
 use crate::loaded;
 use crate::module::{Module, UnloadedModule, display_name, link_date};
 use crate::stack::Place;
@@ -24,6 +25,7 @@ pub(crate) struct Core {
     pub(crate) modules: Vec<Module>,
     pub(crate) unloaded: Vec<UnloadedModule>,
     pub(crate) code: CodeMap,
+    files: ImageFiles,
     layout: OnceCell<Result<Layout, NoLayout>>,
     layout_words: OnceCell<String>,
     current: OnceCell<Current>,
@@ -37,6 +39,7 @@ impl Core {
         let unloaded = loaded::unloaded(&dump);
         let (build, names) = identity::identify(&dump, arch, modules.first(), symbols);
         let code = CodeMap::new(&modules, &unloaded, build.kernel_base, names.as_ref(), symbols);
+        let files = ImageFiles::new(&modules, symbols);
         Self {
             dump,
             arch,
@@ -44,6 +47,7 @@ impl Core {
             modules,
             unloaded,
             code,
+            files,
             layout: OnceCell::new(),
             layout_words: OnceCell::new(),
             current: OnceCell::new(),
@@ -53,6 +57,11 @@ impl Core {
 
     pub(crate) fn memory(&self) -> &dyn Memory {
         &self.dump
+    }
+
+    /// The images of the modules, as far as memory and files hold them.
+    pub(crate) fn images(&self) -> LoadedImages<'_> {
+        LoadedImages::new(&self.modules, &self.dump, &self.files)
     }
 
     pub(crate) fn stop(&self) -> StopCode {

@@ -13,6 +13,7 @@ mod current;
 mod descriptors;
 mod facts;
 mod identity;
+mod images;
 mod irp;
 mod kernel_process;
 mod kernel_thread;
@@ -25,6 +26,7 @@ mod object;
 mod paging;
 mod processor_state;
 mod processors;
+mod ranges;
 mod region;
 mod stack;
 mod stacks;
@@ -33,6 +35,7 @@ mod thread;
 mod translation;
 mod verifier;
 mod whea;
+mod words;
 
 pub use blackbox::{BootStatus, NtfsBlackBox};
 pub use descriptors::{IdtEntry, TaskState};
@@ -49,7 +52,10 @@ pub use processor_state::{
     CpuModel, DpcState, IpiState, ProcessorState, SavedMsrs, SpecialRegisters, TableRegister,
 };
 pub use region::{Region, RegionKind};
-pub use stack::{Frame, Place, Stack, StackKind, Trust};
+pub use stack::{
+    Crossing, Frame, ModuleUse, Place, Recursion, Stack, StackArea, StackKind, StackWord, Trust, Turn,
+    WordMark, area_words,
+};
 pub use system::Hardware;
 pub use translation::{TableEntry, Translation};
 pub use verifier::{Counter, VerifierState};

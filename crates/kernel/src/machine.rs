@@ -13,14 +13,14 @@ use crate::mca::{McaStatus, McaVendor};
 use crate::module::{Module, UnloadedModule};
 use crate::processor_state::ProcessorState;
 use crate::region::Region;
-use crate::stack::{Place, Stack, StackKind};
+use crate::stack::{Place, Stack, StackWord};
 use crate::system::Hardware;
 use crate::translation::Translation;
 use crate::verifier::VerifierState;
 use crate::whea::ErrorRecord;
 use crate::{
     blackbox, context, descriptors, irp, kernel_process, kernel_thread, paging, processor_state, processors,
-    region, stacks, system, translation, verifier, whea,
+    region, stacks, system, translation, verifier, whea, words,
 };
 use std::cell::OnceCell;
 use stopcode_base::{Arch, Fact, Memory, Problem, Registers, VirtAddr};
@@ -109,7 +109,7 @@ impl Machine {
 
     /// The stack that `registers` stand on, of a thread and a processor where these are known.
     pub fn walk(&self, registers: &Registers, thread: Option<VirtAddr>, processor: Option<u32>) -> Stack {
-        stacks::one(&self.core, self.thread(), StackKind::Thread, registers, thread, processor)
+        stacks::of_registers(&self.core, self.processors(), registers, thread, processor)
     }
 
     /// Registers at the call of KeBugCheckEx, where the dump holds them.
@@ -189,6 +189,17 @@ impl Machine {
             stacks::stacks(&self.core, self.thread(), self.processors(), context)
         };
         self.stacks.get_or_init(walk)
+    }
+
+    /// The stack of a thread, by its ETHREAD; why it cannot be told where that is so. Small dumps hold one thread.
+    pub fn stack_of(&self, thread: VirtAddr) -> Fact<Stack> {
+        stacks::of_thread(&self.core, self.processors(), thread)
+    }
+
+    /// The words of a stack from an address on, each with what it is on `stack`: at most 0x4000, fewer where memory
+    /// ends.
+    pub fn stack_words(&self, stack: &Stack, from: VirtAddr, count: usize) -> Vec<StackWord> {
+        words::words(&self.core, stack, from, count)
     }
 
     /// Driver Verifier's flags: the first word of `MmVerifierData`, which a minidump holds.
