@@ -297,12 +297,11 @@ fn home(machine: &Machine) -> Option<Scope> {
     let processor = crashed.map(|processor| processor.number);
     let thread = machine.thread().address.get();
     let at_stop = machine.bug_check_registers();
-    let scope = match at_stop {
-        Some(registers) => Scope::new(registers, "the context at the bug check"),
-        None => {
-            let context = machine.context().value()?;
-            Scope::new(context.registers, context.origin.clone()).knowing(context.known)
-        }
+    let scope = if let Some(registers) = at_stop {
+        Scope::new(registers, "the context at the bug check")
+    } else {
+        let context = machine.context().value()?;
+        Scope::new(context.registers, context.origin.clone()).knowing(context.known)
     };
     Some(scope.of(thread, processor))
 }

@@ -50,7 +50,9 @@ fn questions(raw: &Raw) -> Vec<Question> {
         all.push(Question { what, line: line.to_owned(), pointer, expected });
     };
     ask("stop code", ".bugcheck", "/code", raw.file(0x38, 4).into());
-    for (index, pointer) in ["/arguments/0", "/arguments/1", "/arguments/2", "/arguments/3"].into_iter().enumerate() {
+    for (index, pointer) in
+        ["/arguments/0", "/arguments/1", "/arguments/2", "/arguments/3"].into_iter().enumerate()
+    {
         ask("argument", ".bugcheck", pointer, raw.file(0x40 + 8 * index, 8).into());
     }
     thread_and_process(raw, &mut ask);
@@ -75,7 +77,12 @@ fn thread_and_process(raw: &Raw, ask: &mut Ask<'_>) {
     ask("its saved stack pointer", "!thread", "/kernel_stack", word(by_kdbg(0x29c, 2)));
     ask("its TEB", "!thread", "/teb", word(by_kdbg(0x29a, 2)));
     let running = by_kdbg(0x2a2, 2).map(|offset| thread.get(offset, 1)) == Some(2);
-    ask("its state", "!thread", "/state", if running { Expected::Text("Running".to_owned()) } else { Expected::Nothing });
+    ask(
+        "its state",
+        "!thread",
+        "/state",
+        if running { Expected::Text("Running".to_owned()) } else { Expected::Nothing },
+    );
     ask("the processor it ran on", "!thread", "/processor", raw.crashed().into());
     ask("the process it was in", "!thread", "/attached_process", raw.process_address().into());
     let process = raw.process();
@@ -96,7 +103,12 @@ fn crashed_processor(raw: &Raw, ask: &mut Ask<'_>) {
     ask("the thread it ran", "!pcr", "/current_thread", raw.thread_address().into());
     ask("its idle thread", "!pcr", "/idle_thread", by_kdbg(0x350).map(|offset| prcb.get(offset, 8)).into());
     ask("its DPC stack", "!prcb", "/dpc_stack", by_kdbg(0x354).map(|offset| prcb.get(offset, 8)).into());
-    ask("whether a DPC ran", "!prcb", "/dpc_routine_active", by_kdbg(0x2b2).map(|offset| prcb.get(offset, 1)).into());
+    ask(
+        "whether a DPC ran",
+        "!prcb",
+        "/dpc_routine_active",
+        by_kdbg(0x2b2).map(|offset| prcb.get(offset, 1)).into(),
+    );
     ask("its frequency", "!prcb", "/mhz", by_kdbg(0x2b6).map(|offset| prcb.get(offset, 4)).into());
     let vendor = by_kdbg(0x2ba).map(|offset| {
         let letters = (0..13).map(|n| prcb.get(offset + n, 1) as u8);
@@ -113,7 +125,8 @@ fn crashed_processor(raw: &Raw, ask: &mut Ask<'_>) {
     ask("its stepping", &line, "/processors/0/model/stepping", cpu(2));
     ask("its model", &line, "/processors/0/model/model", cpu(3));
     // KSPECIAL_REGISTERS, from the processor manuals' registers in Windows' order.
-    let special = |offset: u64, size: usize| Expected::from(by_kdbg(0x2f2).map(|at| prcb.get(at + offset, size)));
+    let special =
+        |offset: u64, size: usize| Expected::from(by_kdbg(0x2f2).map(|at| prcb.get(at + offset, size)));
     ask("CR0", "!pcr", "/special/cr0", special(0, 8));
     ask("CR2", "!pcr", "/special/cr2", special(8, 8));
     ask("CR3", "!pcr", "/special/cr3", special(0x10, 8));
@@ -133,7 +146,12 @@ fn all_processors(raw: &Raw, ask: &mut Ask<'_>) {
         ask("every KPRCB", "!running -i", "/*/prcb", each(&|number| raw.prcb_of(number)));
         let thread = |number| raw.memory(raw.prcb_of(number)? + 8, 8);
         ask("the thread of every processor", "~", "/*/thread", each(&thread));
-        ask("the instruction of every processor", "~", "/*/instruction", each(&|number| raw.context(number, instruction)));
+        ask(
+            "the instruction of every processor",
+            "~",
+            "/*/instruction",
+            each(&|number| raw.context(number, instruction)),
+        );
         // IpiFrozen, by the type sets of these builds; later ones publish only the first part of the KPRCB.
         let frozen = match raw.build() {
             7600..=14393 => Some(0x2d08),
@@ -156,7 +174,12 @@ fn stack_and_pages(raw: &Raw, ask: &mut Ask<'_>) {
     let pointer = raw.file(if raw.arm { 0x348 + 0x100 } else { 0x348 + 0x98 }, 8);
     if !raw.arm {
         // KeBugCheckEx has just been called: its return address is on top.
-        ask("who called KeBugCheckEx", "k 2", "/frames/0/return_address", raw.memory(raw.file(0x2048, 8), 8).into());
+        ask(
+            "who called KeBugCheckEx",
+            "k 2",
+            "/frames/0/return_address",
+            raw.memory(raw.file(0x2048, 8), 8).into(),
+        );
     }
     let stated = Some(raw.kdbg(0x360, 8)).filter(|base| *base != 0);
     let base = stated.or((raw.build() < 14393 && !raw.arm).then_some(0xffff_f680_0000_0000));
@@ -258,7 +281,10 @@ fn every_question_is_answered_as_the_bytes_say() {
             if found != question.expected {
                 let name = path.file_name().unwrap().to_string_lossy().into_owned();
                 let Question { what, line, expected, .. } = question;
-                wrong.push(format!("{name}: {what}: {line}: {found:x?}, not {expected:x?} ({:?})", answer.reason));
+                wrong.push(format!(
+                    "{name}: {what}: {line}: {found:x?}, not {expected:x?} ({:?})",
+                    answer.reason
+                ));
             } else if found == Expected::Nothing {
                 nothing += 1;
             } else {
@@ -267,5 +293,8 @@ fn every_question_is_answered_as_the_bytes_say() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(dumps >= 30 && right >= dumps * 35, "{right} right and {nothing} not in the dump, of {dumps} dumps");
+    assert!(
+        dumps >= 30 && right >= dumps * 35,
+        "{right} right and {nothing} not in the dump, of {dumps} dumps"
+    );
 }

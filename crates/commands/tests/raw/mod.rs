@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
 
 /// Every real dump; `None`, loudly, if there are none beside the checkout.
-pub fn dumps(test: &str) -> Option<Vec<PathBuf>> {
+pub(crate) fn dumps(test: &str) -> Option<Vec<PathBuf>> {
     fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
             if entry.path().is_dir() {
@@ -34,27 +34,27 @@ pub fn dumps(test: &str) -> Option<Vec<PathBuf>> {
 type Run = (u64, usize, usize);
 
 /// A 64-bit small dump.
-pub struct Raw {
+pub(crate) struct Raw {
     bytes: Vec<u8>,
     runs: Vec<Run>,
-    pub arm: bool,
+    pub(crate) arm: bool,
 }
 
 /// Offsets of the fields of a structure, as this test's list of questions needs them.
-pub struct Part<'r> {
+pub(crate) struct Part<'r> {
     raw: &'r Raw,
     at: usize,
 }
 
 impl Part<'_> {
-    pub fn get(&self, offset: u64, size: usize) -> u64 {
+    pub(crate) fn get(&self, offset: u64, size: usize) -> u64 {
         self.raw.file(self.at + offset as usize, size)
     }
 }
 
 impl Raw {
     /// The dump in `bytes`; `None` if it is none of the kind.
-    pub fn new(bytes: Vec<u8>) -> Option<Self> {
+    pub(crate) fn new(bytes: Vec<u8>) -> Option<Self> {
         if bytes.len() < 0x3000 || !bytes.starts_with(b"PAGEDU64") || bytes[0xf98] != 4 {
             return None;
         }
@@ -76,68 +76,68 @@ impl Raw {
     }
 
     /// A little-endian number of the file.
-    pub fn file(&self, at: usize, size: usize) -> u64 {
+    pub(crate) fn file(&self, at: usize, size: usize) -> u64 {
         self.bytes[at..at + size].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
     }
 
     /// A field of the debugger data block; 0 past its end.
-    pub fn kdbg(&self, offset: u64, size: usize) -> u64 {
+    pub(crate) fn kdbg(&self, offset: u64, size: usize) -> u64 {
         let (at, length) = (self.file(0x2070, 4) as usize, self.file(0x2074, 4));
         if offset + size as u64 > length { 0 } else { self.file(at + offset as usize, size) }
     }
 
     /// A word of memory, if the dump holds it in one piece.
-    pub fn memory(&self, at: u64, size: usize) -> Option<u64> {
+    pub(crate) fn memory(&self, at: u64, size: usize) -> Option<u64> {
         let holds = |run: &&Run| run.0 <= at && at + size as u64 <= run.0 + run.2 as u64;
         self.runs.iter().find(holds).map(|run| self.file(run.1 + (at - run.0) as usize, size))
     }
 
-    pub fn prcb(&self) -> Part<'_> {
+    pub(crate) fn prcb(&self) -> Part<'_> {
         Part { raw: self, at: self.file(0x201c, 4) as usize }
     }
 
-    pub fn process(&self) -> Part<'_> {
+    pub(crate) fn process(&self) -> Part<'_> {
         Part { raw: self, at: self.file(0x2020, 4) as usize }
     }
 
-    pub fn thread(&self) -> Part<'_> {
+    pub(crate) fn thread(&self) -> Part<'_> {
         Part { raw: self, at: self.file(0x2024, 4) as usize }
     }
 
-    pub fn build(&self) -> u64 {
+    pub(crate) fn build(&self) -> u64 {
         self.file(0xc, 4)
     }
 
-    pub fn processors(&self) -> u64 {
+    pub(crate) fn processors(&self) -> u64 {
         self.file(0x34, 4)
     }
 
-    pub fn crashed(&self) -> u64 {
+    pub(crate) fn crashed(&self) -> u64 {
         self.prcb().get(self.kdbg(0x2be, 2), 4)
     }
 
-    pub fn thread_address(&self) -> u64 {
+    pub(crate) fn thread_address(&self) -> u64 {
         self.prcb().get(8, 8)
     }
 
-    pub fn process_address(&self) -> u64 {
+    pub(crate) fn process_address(&self) -> u64 {
         self.thread().get(self.kdbg(0x2a0, 2), 8)
     }
 
     /// KPRCB of a processor, by the array that the debugger data lead to.
-    pub fn prcb_of(&self, number: u64) -> Option<u64> {
+    pub(crate) fn prcb_of(&self, number: u64) -> Option<u64> {
         self.memory(self.kdbg(0x218, 8) + 8 * number, 8)
     }
 
     /// A register of a processor's saved context.
-    pub fn context(&self, number: u64, offset: u64) -> Option<u64> {
+    pub(crate) fn context(&self, number: u64, offset: u64) -> Option<u64> {
         let field = Some(self.kdbg(0x338, 2)).filter(|offset| *offset != 0)?;
         let context = self.memory(self.prcb_of(number)? + field, 8)?;
         self.memory(context + offset, 8)
     }
 
     /// The data of a blob of secondary data, by the bytes of its GUID.
-    pub fn blob(&self, guid: [u8; 16]) -> Option<&[u8]> {
+    pub(crate) fn blob(&self, guid: [u8; 16]) -> Option<&[u8]> {
         let end = self.file(0x2004, 4) as usize;
         let at = end + self.bytes.get(end..)?.windows(16).position(|window| window == guid)?;
         let (size, before) = (self.file(at + 16, 4) as usize, self.file(at + 20, 4) as usize);
