@@ -173,11 +173,11 @@ fn all_processors(raw: &Raw, ask: &mut Ask<'_>) {
 fn stack_and_pages(raw: &Raw, ask: &mut Ask<'_>) {
     let pointer = raw.file(if raw.arm { 0x348 + 0x100 } else { 0x348 + 0x98 }, 8);
     if !raw.arm {
-        // KeBugCheckEx has just been called: its return address is on top.
+        // KeBugCheckEx has just been called: its return address is on top of the stack, and where the next frame stands.
         ask(
             "who called KeBugCheckEx",
             "k 2",
-            "/frames/0/return_address",
+            "/frames/1/instruction",
             raw.memory(raw.file(0x2048, 8), 8).into(),
         );
     }
@@ -292,9 +292,48 @@ fn every_question_is_answered_as_the_bytes_say() {
             }
         }
     }
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("{right} questions answered, {nothing} not in the dump, of {dumps} dumps\n").as_bytes(),
+    );
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(
         dumps >= 30 && right >= dumps * 35,
         "{right} right and {nothing} not in the dump, of {dumps} dumps"
     );
+}
+
+/// Examples are spelled with x64's registers.
+fn of_architecture(line: &str, arm: bool) -> String {
+    let names = [("rsp", "sp"), ("rip", "pc"), ("rax", "x0"), ("rcx", "x1")];
+    let spell = |line: String, (x64, arm64): (&str, &str)| line.replace(x64, arm64);
+    if arm { names.into_iter().fold(line.to_owned(), spell) } else { line.to_owned() }
+}
+
+/// It ends the session.
+const NOT_BY_EXAMPLE: [&str; 1] = ["q"];
+
+#[test]
+fn every_command_answers_on_every_dump() {
+    let Some(paths) = raw::dumps("every_command_answers_on_every_dump") else { return };
+    let mut failed = Vec::new();
+    for path in paths {
+        let Ok(dump) = Dump::open(&path) else { continue };
+        let arm = dump.header().arch == Some(stopcode_base::Arch::Arm64);
+        let mut session = Session::new(Machine::new(dump, &SymbolSource::new([])), "");
+        for command in stopcode_commands::commands().filter(|command| !NOT_BY_EXAMPLE.contains(&command.name))
+        {
+            let bare = command.parameters.iter().all(|parameter| !parameter.required).then_some(command.name);
+            let examples = command.examples.iter().map(|(line, _)| *line);
+            for line in examples.chain(bare) {
+                let line = &of_architecture(line, arm);
+                let answers = session.run(line);
+                let bad = answers.iter().filter(|answer| answer.status == Status::Failed);
+                failed.extend(bad.map(|answer| format!("{}: {line}: {:?}", path.display(), answer.reason)));
+                let silent = answers.iter().find(|it| it.status == Status::Unknown && it.reason.is_none());
+                assert!(silent.is_none(), "{line}: unknown without a reason");
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
 }

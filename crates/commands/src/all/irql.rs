@@ -20,14 +20,7 @@ pub(super) const COMMAND: Command = Command {
         let state = processor(session, arguments.number("PROCESSOR"))?;
         let machine = session.machine();
         let crashed = machine.processors().iter().any(|it| it.crashed && it.number == state.number);
-        let level = match (&state.saved_irql, &state.special) {
-            (stopcode_base::Fact::Missing { .. }, stopcode_base::Fact::Known { value, source })
-                if crashed && value.cr8 <= 15 =>
-            {
-                stopcode_base::Fact::known(value.cr8 as u8, format!("CR8, {source}"))
-            }
-            (saved, _) => saved.clone(),
-        };
+        let level = &state.saved_irql;
         if let Some(reason) = level.reason() {
             return Err(Stop::unknown(reason.to_owned()));
         }
@@ -35,7 +28,7 @@ pub(super) const COMMAND: Command = Command {
         record.set("processor", state.number);
         let arch = machine.arch().to_string();
         let name = level.get().and_then(|level| irql(level, &arch)).unwrap_or("no level");
-        let shown = record.fact(output, "irql", &level, u8::to_string, |n| Value::from(*n));
+        let shown = record.fact(output, "irql", level, u8::to_string, |n| Value::from(*n));
         record.set("name", name);
         output.line(format!("Debugger saved IRQL for processor {:#x} -- {shown} ({name})", state.number))?;
         if !crashed {
