@@ -17,7 +17,7 @@ pub(super) const COMMAND: Command = Command {
     details: "Letters of a valid entry: C copy on write, G global, L large page, D dirty, A accessed, N not cached, T write-through, \
               U or K, W or R, E executable, V valid. A small dump holds the entries of a few addresses only: those of the \
               instruction, the stack and what registers point to.",
-    examples: &[("!pte @rsp", "whether the stack's page was there")],
+    examples: &[("!pte @$sp", "whether the stack's page was there")],
     run: |session, arguments, output| {
         let at = arguments.address("ADDRESS").unwrap_or_default();
         let machine = session.machine();
@@ -76,7 +76,8 @@ fn meaning(raw: u64, kind: EntryKind, arm: bool) -> String {
         EntryKind::Transition(page) => format!("transition, pfn {:x}", page.0 >> 12),
         EntryKind::Prototype(at) => format!("prototype {}", quad(at)),
         EntryKind::PrototypeInVad => "prototype, see VAD".to_owned(),
-        EntryKind::PageFile { number, page } => format!("page file {number}, {page:x}"),
+        EntryKind::PageFile { number: Some(number), page } => format!("page file {number}, {page:x}"),
+        EntryKind::PageFile { number: None, page } => format!("page file, {page:x}"),
         EntryKind::DemandZero => "demand zero".to_owned(),
         EntryKind::Empty => "not valid".to_owned(),
         _ => "not valid, reserved bits".to_owned(),

@@ -18,7 +18,7 @@ pub(super) const COMMAND: Command = Command {
     what: "the physical address of a virtual one",
     details: "With two arguments the first is the directory base (CR3) of the address space, as `!process` shows it; 0 is the \
               current one.",
-    examples: &[("!vtop @rsp", "in the crashed address space"), ("!vtop 1ad000 nt", "in another one")],
+    examples: &[("!vtop @$sp", "in the crashed address space"), ("!vtop 1ad000 nt", "in another one")],
     run: |session, arguments, output| {
         let first = arguments.number("BASE or ADDRESS").unwrap_or(0);
         let (base, at) = match arguments.number("ADDRESS") {
