@@ -18,7 +18,7 @@ pub(crate) fn types(core: &Core, module: &Module) -> Result<Rc<dyn Types>, Strin
     let from_file = file.ok_or_else(none).and_then(|path| read(&path));
     let layout = || core.layout().map(|layout| Rc::new(BuiltinTypes::new(layout)) as Rc<dyn Types>);
     match from_file {
-        Err(_) if kernel => layout().map_err(|why| why.to_string()),
+        Err(_) if kernel => layout().map_err(ToString::to_string),
         other => other,
     }
 }
