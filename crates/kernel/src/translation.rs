@@ -58,7 +58,7 @@ pub(crate) fn translate(core: &Core, address: VirtAddr) -> Translation {
                 TableEntry {
                     level,
                     address: selfmap.get(usize::from(level) - 1).copied(),
-                    value: value.unwrap_or_else(|| Fact::missing("the walk ended before this level")),
+                    value: value.unwrap_or_else(|| Fact::missing("not reached")),
                 }
             });
             let physical = match walk.outcome {
