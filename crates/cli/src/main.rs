@@ -2,10 +2,13 @@
 
 mod analyze;
 mod debug;
+mod explain;
 mod fetch;
 mod online;
 mod progress;
 mod symbols;
+#[cfg(feature = "synth")]
+mod synth;
 mod types;
 
 use clap::{Parser, Subcommand};
@@ -31,7 +34,10 @@ struct Cli {
 enum Command {
     Analyze(analyze::Arguments),
     Debug(debug::Arguments),
+    Explain(explain::Arguments),
     Symbols(symbols::Arguments),
+    #[cfg(feature = "synth")]
+    Synth(synth::Arguments),
 }
 
 /// Exit code for wrong usage, as in sysexits.h.
@@ -49,7 +55,10 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Debug(arguments) => debug::run(&arguments),
         Command::Symbols(arguments) => symbols::run(&arguments),
+        #[cfg(feature = "synth")]
+        Command::Synth(arguments) => synth::run(&arguments),
     }
 }
