@@ -1,7 +1,9 @@
 //! `stopcode debug`.
 
+mod prompt;
+
 use clap::{Args, ValueEnum};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use stopcode_commands::{Answer, Session, Status};
@@ -73,6 +75,13 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         None => {}
     }
     if arguments.commands.is_empty() && arguments.script.is_none() {
+        if io::stdin().is_terminal() && io::stdout().is_terminal() && arguments.format == Shape::Text {
+            let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
+            return match prompt::run(session, colour) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(message) => nothing(&message),
+            };
+        }
         match script(Path::new("-")) {
             Ok(script) => lines.extend(script),
             Err(message) => return nothing(&message),

@@ -12,6 +12,7 @@ mod d;
 mod da;
 mod dpcs;
 mod dps;
+mod dt;
 mod dumpdebug;
 mod echo;
 mod enumtag;
@@ -122,6 +123,7 @@ pub(crate) const ALL: &[Group] = &[
             &lmi::COMMAND,
             &ln::COMMAND,
             &x::COMMAND,
+            &dt::COMMAND,
             &sympath::SYMPATH,
             &sympath::RELOAD,
         ],

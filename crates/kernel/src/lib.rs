@@ -33,6 +33,7 @@ mod stacks;
 mod system;
 mod thread;
 mod translation;
+mod types;
 mod verifier;
 mod whea;
 mod words;

@@ -53,12 +53,12 @@ macro_rules! command {
     };
 }
 
-command!(BYTES, "db", &["d"], DB, BYTES_ARGUMENTS, "memory as bytes and letters", "db @rsp L40");
-command!(WORDS, "dw", &[], DW, WORDS_ARGUMENTS, "memory as 16-bit words", "dw @rsp");
-command!(DOUBLES, "dd", &[], DD, DOUBLES_ARGUMENTS, "memory as 32-bit words", "dd @rsp L8");
-command!(CHARACTERS, "dc", &[], DC, CHARACTERS_ARGUMENTS, "memory as 32-bit words and letters", "dc @rsp");
-command!(QUADS, "dq", &["dp"], DQ, QUADS_ARGUMENTS, "memory as 64-bit words", "dq @rsp @rsp+38");
-command!(BITS, "dyb", &[], DYB, BITS_ARGUMENTS, "memory as bits and bytes", "dyb @rsp L4");
+command!(BYTES, "db", &["d"], DB, BYTES_ARGUMENTS, "memory as bytes and letters", "db @$sp L40");
+command!(WORDS, "dw", &[], DW, WORDS_ARGUMENTS, "memory as 16-bit words", "dw @$sp");
+command!(DOUBLES, "dd", &[], DD, DOUBLES_ARGUMENTS, "memory as 32-bit words", "dd @$sp L8");
+command!(CHARACTERS, "dc", &[], DC, CHARACTERS_ARGUMENTS, "memory as 32-bit words and letters", "dc @$sp");
+command!(QUADS, "dq", &["dp"], DQ, QUADS_ARGUMENTS, "memory as 64-bit words", "dq @$sp @$sp+38");
+command!(BITS, "dyb", &[], DYB, BITS_ARGUMENTS, "memory as bits and bytes", "dyb @$sp L4");
 
 fn show(session: &mut Session, arguments: &Arguments<'_>, shape: Shape, output: &mut Output) -> Outcome {
     let range = range(session, arguments, shape.unit as u64, shape.columns as u64 * shape.lines)?;

@@ -25,7 +25,7 @@ pub(super) const DA: Command = Command {
     parameters: ASCII,
     what: "memory as ASCII text, up to a zero",
     details: "",
-    examples: &[("da poi(@rsp)", "the text that a pointer leads to")],
+    examples: &[("da poi(@$sp)", "the text that a pointer leads to")],
     run: |session, arguments, output| show(session, arguments, 1, output),
 };
 
@@ -36,7 +36,7 @@ pub(super) const DU: Command = Command {
     parameters: UNICODE,
     what: "memory as UTF-16 text, up to a zero",
     details: "",
-    examples: &[("du poi(@rsp)", "the text that a pointer leads to")],
+    examples: &[("du poi(@$sp)", "the text that a pointer leads to")],
     run: |session, arguments, output| show(session, arguments, 2, output),
 };
 

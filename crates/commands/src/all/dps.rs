@@ -34,7 +34,7 @@ pub(super) const DPS: Command = Command {
     parameters: QUADS,
     what: "memory as pointers with names",
     details: "",
-    examples: &[("dps @rsp L20", "what lies on the stack")],
+    examples: &[("dps @$sp L20", "what lies on the stack")],
     run: |session, arguments, output| show(session, arguments, 8, Leads::Name, output),
 };
 

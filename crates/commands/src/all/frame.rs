@@ -19,7 +19,10 @@ pub(super) const COMMAND: Command = Command {
         let number = arguments.number("NUMBER").map_or(session.frame(), |number| number as usize);
         let Some(frame) = stack.frames.get(number) else {
             let last = stack.frames.len().saturating_sub(1);
-            return Err(Stop::failed(format!("Cannot find frame {number:#x}: the last one is {last:#x}")));
+            return Err(Stop::unknown(format!(
+                "Cannot find frame {number:#x}: the last one that was found is {last:#x} ({})",
+                stack.ended
+            )));
         };
         session.select_frame(number);
         let returns = return_address(&stack, number);

@@ -154,10 +154,8 @@ fn memory(stack: &Stack, number: usize) -> Option<u64> {
 /// The four words above the return address: where a function may store its first four arguments.
 fn home_space(machine: &Machine, stack: &Stack, number: usize) -> [Option<u64>; 4] {
     let caller = stack.frames.get(number + 1).filter(|next| !next.gap_before);
-    [0, 8, 16, 24].map(|offset| {
-        let at: VirtAddr = caller?.stack_pointer.plus(offset);
-        machine.memory().read_u64(at).ok()
-    })
+    let slot = caller.and_then(|caller| caller.return_slot);
+    [8, 16, 24, 32].map(|offset| machine.memory().read_u64(slot?.plus(offset)).ok())
 }
 
 /// What the function does, in a few words, and how it came to be left.

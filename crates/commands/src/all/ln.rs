@@ -14,7 +14,7 @@ pub(super) const COMMAND: Command = Command {
     parameters: &[Parameter::required("ADDRESS", Kind::Expression)],
     what: "the names at an address, or the nearest around it",
     details: "A nearest name need not be what the address belongs to; that is said where it is so.",
-    examples: &[("ln @rip", "the function of the instruction")],
+    examples: &[("ln @$ip", "the function of the instruction")],
     run: |session, arguments, output| {
         let at = arguments.address("ADDRESS").unwrap_or_default();
         let machine = session.machine();

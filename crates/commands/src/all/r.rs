@@ -23,8 +23,8 @@ pub(super) const COMMAND: Command = Command {
               of a dump stay as they are. A register that the context does not hold is shown as question marks.",
     examples: &[
         ("r", "all of them, and the instruction"),
-        ("r rax, rcx", "two of them"),
-        ("r $t0 = @rsp+8", "a name for a value"),
+        ("r $ip, $sp", "two of them"),
+        ("r $t0 = @$sp+8", "a name for a value"),
     ],
     run: |session, arguments, output| match arguments.text("REGISTER") {
         None => all(session, output),

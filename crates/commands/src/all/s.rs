@@ -27,7 +27,7 @@ pub(super) const COMMAND: Command = Command {
               does not hold is passed over.",
     examples: &[
         ("s -a nt L?1000 \"MZ\"", "text"),
-        ("s -q @rsp L200 fffff800`0328b169", "a pointer on the stack"),
+        ("s -q @$sp L200 fffff800`0328b169", "a pointer on the stack"),
     ],
     run: |session, arguments, output| {
         let text = arguments.text("[-b|-w|-d|-q|-a|-u] RANGE WANTED").unwrap_or_default();
