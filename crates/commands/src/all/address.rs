@@ -14,7 +14,7 @@ pub(super) const COMMAND: Command = Command {
     what: "the part of the address space that an address is in",
     details: "Modules, stacks, processors' blocks, page tables, and the ranges whose ends the kernel's variables hold. From \
               Windows 8 on the kernel moves its ranges about, and small dumps do not hold their map.",
-    examples: &[("!address @rsp", "whose stack it is"), ("!address nt", "a module")],
+    examples: &[("!address @$sp", "whose stack it is"), ("!address nt", "a module")],
     run: |session, arguments, output| {
         let at = arguments.address("ADDRESS").unwrap_or_default();
         let fact = session.machine().region(at);
