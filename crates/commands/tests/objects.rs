@@ -31,17 +31,12 @@ fn shown(sample: &str, script: &[&str]) -> String {
 
 #[test]
 fn ipi_is_as_the_post_of_2014_shows_it() {
-    let states = [2, 2, 2, 2, 0, 2, 2, 2];
-    let words = |state| if state == 2 { "[Frozen]" } else { "[Running]" };
-    let expected: String = (0..)
-        .zip(states)
-        .map(|(number, state)| {
-            format!(
-                "IPI State for Processor {number}\n  TargetCount     0 PacketBarrier    0 IpiFrozen   {state} {}\n",
-                words(state)
-            )
-        })
-        .collect();
+    let mut expected = String::new();
+    for (number, state) in [2, 2, 2, 2, 0, 2, 2, 2].into_iter().enumerate() {
+        let words = if state == 2 { "[Frozen]" } else { "[Running]" };
+        expected.push_str(&format!("IPI State for Processor {number}\n"));
+        expected.push_str(&format!("  TargetCount     0 PacketBarrier    0 IpiFrozen   {state} {words}\n"));
+    }
     assert_eq!(session("seed-double-fault").run("!ipi").remove(0).text, expected);
 }
 

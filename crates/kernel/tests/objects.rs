@@ -123,7 +123,7 @@ fn processes_are_listed_and_a_broken_list_says_so() {
     for (kind, machine) in machines(&[], |_| {}) {
         match machine.process_list() {
             Fact::Known { value, .. } => {
-                assert_eq!((value.entries, value.broken), (vec![PROCESS], None), "{kind:?}")
+                assert_eq!((value.entries, value.broken), (vec![PROCESS], None), "{kind:?}");
             }
             Fact::Missing { reason } => {
                 assert_eq!(kind, Kind::Triage);

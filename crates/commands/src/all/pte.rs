@@ -34,7 +34,8 @@ pub(super) const COMMAND: Command = Command {
             return Err(Stop::unknown(format!("the page-table entries of {}: {why}", at.windbg())));
         }
         let columns = |cell: &dyn Fn(&WalkEntry) -> String| -> String {
-            entries.iter().map(|entry| format!("{:<27}", cell(entry))).collect()
+            let cells: Vec<String> = entries.iter().map(|entry| format!("{:<26}", cell(entry))).collect();
+            cells.join(" ")
         };
         output.line(format!("{:>43} {at}", "VA"))?;
         output.line(columns(&|entry| {
