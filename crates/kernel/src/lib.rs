@@ -32,7 +32,6 @@ mod stack;
 mod stacks;
 mod system;
 mod thread;
-mod translation;
 mod types;
 mod verifier;
 mod whea;
@@ -59,7 +58,6 @@ pub use stack::{
     WordMark, area_words,
 };
 pub use system::Hardware;
-pub use translation::{TableEntry, Translation};
 pub use verifier::{Counter, VerifierState};
 pub use whea::{
     ErrorRecord, GenericProcessorSection, McaSection, MemorySection, PcieSection, Section, SectionContent,

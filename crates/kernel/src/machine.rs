@@ -16,12 +16,11 @@ use crate::processor_state::ProcessorState;
 use crate::region::Region;
 use crate::stack::{Place, Stack, StackWord};
 use crate::system::Hardware;
-use crate::translation::Translation;
 use crate::verifier::VerifierState;
 use crate::whea::ErrorRecord;
 use crate::{
     blackbox, context, descriptors, irp, kernel_process, kernel_thread, paging, processor_state, processors,
-    region, stacks, system, translation, types, verifier, whea, words,
+    region, stacks, system, types, verifier, whea, words,
 };
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
@@ -240,11 +239,6 @@ impl Machine {
     /// The page-table entries that the dump holds for an address, lowest level first.
     pub fn page_table_entries(&self, address: VirtAddr) -> Vec<Pte> {
         paging::entries(&self.core, address)
-    }
-
-    /// The walk through the page tables for an address, as far as the dump tells it.
-    pub fn translate(&self, address: VirtAddr) -> Translation {
-        translation::translate(&self.core, address)
     }
 
     /// The part of the address space that an address is in.

@@ -18,7 +18,7 @@ pub(super) const COMMAND: Command = Command {
     run: |session, arguments, output| {
         let states = processors(session, arguments.number("PROCESSOR"))?;
         let unknown = states.iter().map(|state| state.ipi.frozen.reason());
-        if let Some(Some(reason)) = unknown.reduce(|all, one| all.and(one)) {
+        if let Some(Some(reason)) = unknown.reduce(Option::and) {
             return Err(Stop::unknown(reason.to_owned()));
         }
         let mut all = Vec::new();

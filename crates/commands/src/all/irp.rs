@@ -20,7 +20,7 @@ pub(super) const COMMAND: Command = Command {
     what: "an I/O request packet",
     details: "The driver of each location is named where its device and driver objects are in the dump. `!thread` lists the IRPs \
               of a thread.",
-    examples: &[("!irp poi(@$sp)", "an IRP in a register")],
+    examples: &[("!irp ffffa20f`28104010", "an IRP at an address")],
     run: |session, arguments, output| {
         let irp = needed(session.machine().irp_at(arguments.address("ADDRESS").unwrap_or_default()))?;
         show(session, &irp, output)

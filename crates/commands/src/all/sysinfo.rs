@@ -33,6 +33,8 @@ pub(super) const COMMAND: Command = Command {
     },
 };
 
+type Part = fn(&Hardware, &mut Output) -> Outcome;
+
 fn all(hardware: &Hardware, output: &mut Output) -> Outcome {
     if hardware.processor.is_none() && hardware.smbios.is_none() {
         return Err(Stop::unknown(
@@ -40,7 +42,6 @@ fn all(hardware: &Hardware, output: &mut Output) -> Outcome {
         ));
     }
     let mut data = Map::new();
-    type Part = fn(&Hardware, &mut Output) -> Outcome;
     let parts: [(&str, Part); 4] = [
         ("machineid", machine_id),
         ("cpuinfo", cpu_info),

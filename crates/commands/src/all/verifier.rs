@@ -12,7 +12,7 @@ pub(super) const COMMAND: Command = Command {
     letters: "",
     parameters: &[Parameter::optional("FLAGS", Kind::Expression)],
     what: "Driver Verifier's options and what it counted",
-    details: "Which drivers it verified the kernel keeps in a tree that small dumps do not hold; it is not read.",
+    details: "The options that this build of Windows has. Which drivers it verified the kernel keeps in a tree that small dumps do not hold; it is not read.",
     examples: &[("!verifier", "options and counts")],
     run: |session, _, output| {
         let state = needed(session.machine().verifier_state())?;
@@ -21,13 +21,14 @@ pub(super) const COMMAND: Command = Command {
             record.fact(output, "flags", &state.flags, |flags| format!("{flags:#010x}"), |flags| hex(*flags));
         let off = if state.flags.get() == Some(0) { " (off)" } else { "" };
         output.line(format!("Verify Flags Level {level}{off}"))?;
+        let build = session.machine().dump().header().minor_version;
         if let Some(flags) = state.flags.get() {
             for (title, standard) in [("STANDARD FLAGS:", true), ("ADDITIONAL FLAGS:", false)] {
                 output.line("")?;
                 output.line(format!("  {title}"))?;
-                for (bit, name) in
-                    options::FLAGS.iter().filter(|(bit, _)| (options::STANDARD & bit != 0) == standard)
-                {
+                let of_title = |bit: u32| (options::STANDARD & bit != 0) == standard;
+                let fits = |bit: u32| options::since(bit) <= build || flags & bit != 0;
+                for (bit, name) in options::FLAGS.iter().filter(|(bit, _)| of_title(*bit) && fits(*bit)) {
                     let mark = if flags & bit != 0 { 'X' } else { ' ' };
                     output.line(format!("    [{mark}] ({bit:#010x}) {name}"))?;
                 }

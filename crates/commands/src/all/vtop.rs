@@ -1,10 +1,11 @@
 //! `!vtop`
 
+use super::pte::NEVER_USED;
 use crate::answer::Stop;
 use crate::command::{Command, Kind, Parameter};
 use crate::show::{address, hex};
 use serde_json::json;
-use stopcode_base::{Fact, PhysAddr, VirtAddr};
+use stopcode_base::{PhysAddr, VirtAddr};
 use stopcode_dump::paging::Mapping;
 
 pub(super) const COMMAND: Command = Command {
@@ -26,36 +27,22 @@ pub(super) const COMMAND: Command = Command {
             None => (None, VirtAddr(first)),
         };
         let machine = session.machine();
-        let physical = match base {
-            None => machine.translate(at).physical,
-            Some(base) => {
-                let Some(space) = machine.dump().address_space_at(PhysAddr(base)) else {
-                    return Err(Stop::unknown(
-                        "this dump holds no page tables: only some entries of the current ones, see !pte",
-                    ));
-                };
-                match space.walk(at).outcome {
-                    Ok(Mapping::Physical(at, _)) => Fact::known(at, "page tables"),
-                    Ok(Mapping::Zeros(_)) => {
-                        Fact::missing("never used yet: it reads as zeros, and no page holds it")
-                    }
-                    Err(reason) => Fact::missing(reason.to_string()),
-                }
-            }
+        let Some(walk) = machine.dump().walk(base.map(PhysAddr), at) else {
+            let why =
+                "this dump holds no page tables: only some entries of the current ones, which !pte shows";
+            return Err(Stop::unknown(why));
         };
-        match physical {
-            Fact::Known { value, source } => {
+        let missing = match walk.outcome {
+            Ok(Mapping::Physical(physical, _)) => {
                 output.line(format!(
                     "Virtual address {:x} translates to physical address {:x}.",
-                    at.0, value.0
+                    at.0, physical.0
                 ))?;
-                Ok(json!({"address": address(at), "physical": hex(value.0), "source": source.as_str()}))
+                return Ok(json!({"address": address(at), "physical": hex(physical.0)}));
             }
-            Fact::Missing { reason } => Err(Stop::unknown(format!(
-                "{}: {reason}; `!pte {:x}` shows what is known",
-                at.windbg(),
-                at.0
-            ))),
-        }
+            Ok(Mapping::Zeros(_)) => NEVER_USED.to_owned(),
+            Err(reason) => reason.to_string(),
+        };
+        Err(Stop::unknown(format!("{}: {missing}; `!pte {:x}` shows what is known", at.windbg(), at.0)))
     },
 };
