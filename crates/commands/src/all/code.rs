@@ -21,7 +21,7 @@ pub(super) fn decode(session: &Session, machine: &Machine, at: VirtAddr) -> Opti
 
 /// The same of bytes at hand.
 pub(super) fn of_bytes(session: &Session, arch: Arch, bytes: &[u8], at: VirtAddr) -> Option<Instruction> {
-    let name = |at: VirtAddr| session.name(at);
+    let name = |at: VirtAddr| session.reference(at);
     match arch {
         Arch::X64 => decode_x64_named(bytes, at, None, &name),
         Arch::Arm64 => decode_arm64_named(bytes, at, &name),
