@@ -1,18 +1,65 @@
-//! Every command, one file each, by what it is about.
+//! Every command, one file each or one a family, by what it is about.
 
+mod absent;
+mod address;
+mod analyze;
+mod blackbox;
 mod bugcheck;
+mod code;
+mod context;
+mod cpuinfo;
+mod d;
+mod da;
+mod dpcs;
+mod dps;
+mod dt;
+mod dumpdebug;
 mod echo;
+mod enumtag;
+mod eprocess;
+mod error;
+mod errrec;
+mod ethread;
 mod evaluate;
+mod exr;
+mod facts;
 mod formats;
+mod frame;
 mod help;
+mod idt;
+mod ipi;
+mod irp;
+mod irql;
 mod k;
 mod lm;
+mod lmi;
+mod ln;
+mod mca;
+mod memory;
 mod n;
-mod planned;
+mod pcr;
+mod prcb;
+mod process;
 mod processor;
+mod pte;
 mod q;
 mod r;
+mod running;
+mod s;
 mod shared;
+mod stackusage;
+mod sympath;
+mod sysinfo;
+mod system;
+mod thread;
+mod tss;
+mod u;
+mod ub;
+mod uf;
+mod verifier;
+mod vtop;
+mod whea;
+mod x;
 
 use crate::command::Command;
 
@@ -24,10 +71,100 @@ pub(crate) struct Group {
 
 /// All of them.
 pub(crate) const ALL: &[Group] = &[
-    Group { name: "The crash", commands: &[&bugcheck::COMMAND] },
-    Group { name: "Context and stack", commands: &[&processor::COMMAND, &k::COMMAND, &r::COMMAND] },
-    Group { name: "Modules and symbols", commands: &[&lm::COMMAND] },
-    Group { name: "Values", commands: &[&evaluate::COMMAND, &formats::COMMAND, &n::COMMAND] },
+    Group {
+        name: "The crash",
+        commands: &[
+            &bugcheck::COMMAND,
+            &analyze::ANALYZE,
+            &analyze::WHY,
+            &exr::COMMAND,
+            &system::TIME,
+            &system::VERTARGET,
+            &system::VERSION,
+        ],
+    },
+    Group {
+        name: "Context and stack",
+        commands: &[
+            &processor::COMMAND,
+            &thread::COMMAND,
+            &process::COMMAND,
+            &context::ECXR,
+            &context::CXR,
+            &context::TRAP,
+            &r::COMMAND,
+            &k::COMMAND,
+            &frame::COMMAND,
+        ],
+    },
+    Group { name: "Code", commands: &[&u::COMMAND, &ub::COMMAND, &uf::COMMAND, &absent::CHKIMG] },
+    Group {
+        name: "Memory",
+        commands: &[
+            &d::BYTES,
+            &d::WORDS,
+            &d::DOUBLES,
+            &d::QUADS,
+            &d::CHARACTERS,
+            &d::BITS,
+            &da::DA,
+            &da::DU,
+            &dps::DPS,
+            &dps::DDS,
+            &dps::DPA,
+            &dps::DPU,
+            &s::COMMAND,
+        ],
+    },
+    Group {
+        name: "Modules and symbols",
+        commands: &[
+            &lm::COMMAND,
+            &lmi::COMMAND,
+            &ln::COMMAND,
+            &x::COMMAND,
+            &dt::COMMAND,
+            &sympath::SYMPATH,
+            &sympath::RELOAD,
+        ],
+    },
+    Group { name: "The dump", commands: &[&dumpdebug::COMMAND, &enumtag::COMMAND] },
+    Group {
+        name: "Processors",
+        commands: &[
+            &cpuinfo::COMMAND,
+            &dpcs::COMMAND,
+            &idt::COMMAND,
+            &ipi::COMMAND,
+            &irql::COMMAND,
+            &pcr::COMMAND,
+            &prcb::COMMAND,
+            &running::COMMAND,
+            &tss::COMMAND,
+        ],
+    },
+    Group {
+        name: "Threads, processes, I/O",
+        commands: &[&irp::COMMAND, &eprocess::COMMAND, &stackusage::COMMAND, &ethread::COMMAND],
+    },
+    Group { name: "Address space", commands: &[&address::COMMAND, &pte::COMMAND, &vtop::COMMAND] },
+    Group {
+        name: "Hardware and checks",
+        commands: &[
+            &blackbox::BOOT_STATUS,
+            &blackbox::NTFS,
+            &blackbox::PNP,
+            &blackbox::WINLOGON,
+            &errrec::COMMAND,
+            &mca::COMMAND,
+            &sysinfo::COMMAND,
+            &verifier::COMMAND,
+            &whea::COMMAND,
+        ],
+    },
+    Group {
+        name: "Values",
+        commands: &[&evaluate::COMMAND, &formats::COMMAND, &n::COMMAND, &error::COMMAND],
+    },
     Group { name: "The session", commands: &[&help::COMMAND, &echo::COMMAND, &q::COMMAND] },
-    Group { name: "Not built yet", commands: planned::COMMANDS },
 ];

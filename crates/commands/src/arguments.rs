@@ -14,6 +14,8 @@ pub struct Range {
     pub bytes: u64,
     /// True if the line says how long it is.
     pub given: bool,
+    /// How many elements, where `L` says it.
+    pub count: Option<u64>,
 }
 
 /// Longer ranges are asked for with `L?`.
@@ -164,15 +166,16 @@ pub(crate) fn range<'l>(
         };
         let (count, behind) = evaluate_start(length, names)?;
         let bytes = count.checked_mul(unit).filter(|bytes| *bytes <= limit).ok_or_else(too_long)?;
-        return Ok((Range { start, bytes, given: true }, behind));
+        return Ok((Range { start, bytes, given: true, count: Some(count) }, behind));
     }
     if rest.is_empty() || rest.starts_with('"') {
-        return Ok((Range { start, bytes: unit.saturating_mul(count), given: false }, behind));
+        let bytes = unit.saturating_mul(count);
+        return Ok((Range { start, bytes, given: false, count: None }, behind));
     }
     let (end, behind) = evaluate_start(rest, names)?;
     let bytes = VirtAddr(end).offset_from(start).ok_or_else(too_long)?.saturating_add(unit);
     if bytes > LONGEST {
         return Err(too_long());
     }
-    Ok((Range { start, bytes, given: true }, behind))
+    Ok((Range { start, bytes, given: true, count: None }, behind))
 }

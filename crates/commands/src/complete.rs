@@ -72,9 +72,12 @@ fn symbol_names(session: &Session, word: &str) -> Vec<String> {
         .collect()
 }
 
-/// Until types are read from symbols, those that the layouts know by name.
-fn type_names(_session: &Session, start: &str) -> Vec<String> {
-    let known = ["_KPRCB", "_KTHREAD", "_ETHREAD", "_KPROCESS", "_EPROCESS", "_KPCR"];
-    let start = start.strip_prefix("nt!").unwrap_or(start);
-    known.iter().filter(|name| name.starts_with(start)).map(|name| format!("nt!{name}")).collect()
+fn type_names(session: &Session, word: &str) -> Vec<String> {
+    let (module, start) = word.split_once('!').unwrap_or(("nt", word));
+    let machine = session.machine();
+    let Some(module) = modules(&machine, module).next() else { return Vec::new() };
+    let Ok(types) = machine.types(module) else { return Vec::new() };
+    let names = types.names();
+    let fitting = names.iter().filter(|(name, _)| name.starts_with(start)).take(MOST);
+    fitting.map(|(name, _)| format!("{}!{name}", module.display)).collect()
 }

@@ -9,7 +9,7 @@ pub fn markdown() -> String {
         "# Commands of `stopcode debug`\n\n\
          Generated from the definitions in `crates/commands/src/all/`: `UPDATE=1 cargo test -p stopcode-commands docs`.\n\n\
          Names, arguments and output are WinDbg's. Numbers are hexadecimal unless they say otherwise (`0n10`, `n 10`); an \
-         `ADDRESS` is any expression: `nt!KeBugCheckEx+0x10`, `@rsp-8`, `poi(fffff880`03dccfd0)`. Commands are parted by \
+         `ADDRESS` is any expression: `nt!KeBugCheckEx+0x10`, `@$sp-8`, `poi(fffff880`03dccfd0)`. Commands are parted by \
          `;`, `~3k` runs `k` on processor 3. What the dump does not hold is *unknown*, with the reason.\n",
     );
     for group in ALL {

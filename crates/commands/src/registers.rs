@@ -8,7 +8,11 @@ use stopcode_base::{Arm64Registers, Registers, X64Registers};
 pub(crate) fn of_processor(scope: &Scope, name: &str) -> Option<Result<u64, String>> {
     match &scope.registers {
         Registers::X64(registers) => x64(registers, scope, name),
-        Registers::Arm64(registers) => arm64(registers, name).map(Ok),
+        Registers::Arm64(registers) => {
+            let (value, number) = arm64(registers, name)?;
+            let held = number.is_none_or(|number| scope.known >> number & 1 == 1);
+            Some(if held { Ok(value) } else { Err(format!("{} does not hold {name}", scope.origin)) })
+        }
         _ => None,
     }
 }
@@ -71,17 +75,21 @@ fn part_of(name: &str) -> Option<(usize, u32, u32)> {
     (number >= 8).then_some((number, 0, bits))
 }
 
-fn arm64(registers: &Arm64Registers, name: &str) -> Option<u64> {
-    let numbered = |digits: &str| registers.x.get(digits.parse::<usize>().ok()?).copied();
+/// The value, and the number of a general register.
+fn arm64(registers: &Arm64Registers, name: &str) -> Option<(u64, Option<usize>)> {
+    let numbered = |number: usize| Some((*registers.x.get(number)?, Some(number)));
     match name {
-        "pc" => Some(registers.pc),
-        "sp" => Some(registers.sp),
-        "fp" => numbered("29"),
-        "lr" => numbered("30"),
-        "psr" | "cpsr" => Some(registers.cpsr.into()),
+        "pc" => Some((registers.pc, None)),
+        "sp" => Some((registers.sp, None)),
+        "fp" => numbered(29),
+        "lr" => numbered(30),
+        "psr" | "cpsr" => Some((registers.cpsr.into(), None)),
         _ => match name.strip_prefix('w') {
-            Some(half) => numbered(half).map(|value| value & 0xffff_ffff),
-            None => numbered(name.strip_prefix('x')?),
+            Some(half) => {
+                let (value, number) = numbered(half.parse().ok()?)?;
+                Some((value & 0xffff_ffff, number))
+            }
+            None => numbered(name.strip_prefix('x')?.parse().ok()?),
         },
     }
 }

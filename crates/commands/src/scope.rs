@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::rc::Rc;
-use stopcode_base::{Registers, VirtAddr};
+use stopcode_base::{Arch, Arm64Registers, Registers, VirtAddr, X64Registers};
 use stopcode_kernel::{Machine, Stack};
 
 /// A selected context.
@@ -47,6 +47,26 @@ impl Scope {
         self.thread = thread;
         self.processor = processor;
         self
+    }
+
+    /// A thread that does not run: of its registers only where it goes on and its stack pointer are known.
+    pub fn waiting(machine: &Machine, stack: Stack) -> Option<Self> {
+        let first = stack.frames.first()?;
+        let (registers, known) = match machine.arch() {
+            Arch::X64 => {
+                let mut registers = X64Registers { rip: first.instruction.0, ..X64Registers::default() };
+                *registers.gpr.get_mut(X64Registers::RSP)? = first.stack_pointer.0;
+                (Registers::X64(registers), 1 << X64Registers::RSP)
+            }
+            Arch::Arm64 => {
+                let (pc, sp) = (first.instruction.0, first.stack_pointer.0);
+                (Registers::Arm64(Arm64Registers { pc, sp, ..Arm64Registers::default() }), 0)
+            }
+            _ => return None,
+        };
+        let scope = Self::new(registers, "a thread that was switched out").knowing(known);
+        let scope = scope.of(stack.thread, stack.processor);
+        Some(Self { stack: OnceCell::from(Rc::new(stack)), ..scope })
     }
 
     /// The stack that begins here.

@@ -285,6 +285,12 @@ impl Session {
         crate::show::site(&self.machine.place(address))
     }
 
+    /// The same of what an instruction or a pointer refers to: a place in data is named by the variable before it, which
+    /// is not called in question.
+    pub fn reference(&self, address: VirtAddr) -> Option<String> {
+        self.machine.place(address).label()
+    }
+
     /// Modules of this name, wild cards allowed.
     pub fn modules<'m>(&self, machine: &'m Machine, pattern: &str) -> Vec<&'m Module> {
         symbols::modules(machine, pattern).collect()
@@ -297,12 +303,11 @@ fn home(machine: &Machine) -> Option<Scope> {
     let processor = crashed.map(|processor| processor.number);
     let thread = machine.thread().address.get();
     let at_stop = machine.bug_check_registers();
-    let scope = match at_stop {
-        Some(registers) => Scope::new(registers, "the context at the bug check"),
-        None => {
-            let context = machine.context().value()?;
-            Scope::new(context.registers, context.origin.clone()).knowing(context.known)
-        }
+    let scope = if let Some(registers) = at_stop {
+        Scope::new(registers, "the context at the bug check")
+    } else {
+        let context = machine.context().value()?;
+        Scope::new(context.registers, context.origin.clone()).knowing(context.known)
     };
     Some(scope.of(thread, processor))
 }

@@ -1,6 +1,5 @@
 //! How addresses, places and times are written.
 
-use serde::Serialize;
 use serde_json::Value;
 use stopcode_base::{FileTime, VirtAddr};
 use stopcode_kernel::Place;
@@ -13,11 +12,6 @@ pub(crate) fn hex(value: impl Into<u64>) -> Value {
 /// An address as data.
 pub(crate) fn address(at: VirtAddr) -> Value {
     hex(at.0)
-}
-
-/// Data out of anything that has fields; what cannot be written is `null`.
-pub(crate) fn data(value: impl Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or(Value::Null)
 }
 
 /// A 64-bit value in WinDbg's form.

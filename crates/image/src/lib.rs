@@ -5,14 +5,16 @@
 //! grows beyond what the image holds.
 //! *Must never know*: dumps, symbol files.
 
+mod arm64;
 mod pe;
 mod x64;
 
+pub use arm64::decode_arm64_named;
 pub use pe::{
     CodeView, DebugEntry, Export, Exports, FileVersion, Function, Headers, Image, MACHINE_ARM64, MACHINE_X64,
     MACHINE_X86, PeError, Section,
 };
 pub use x64::{
     Access, AccessKind, Boundary, Flow, Instruction, KnownRegisters, boundary_x64, decode_x64,
-    needs_leaf1_ecx,
+    decode_x64_named, needs_leaf1_ecx,
 };

@@ -2,7 +2,7 @@
 
 use iced_x86::{
     CpuidFeature, Decoder, DecoderOptions, FlowControl, Formatter, InstructionInfoFactory, MasmFormatter,
-    OpAccess, Register,
+    OpAccess, OpKind, Register, SymbolResolver, SymbolResult,
 };
 use stopcode_base::{VirtAddr, X64Registers};
 
@@ -96,6 +96,17 @@ pub struct Instruction {
 ///
 /// With `registers` (those *before* the instruction runs) the effective addresses of its accesses are worked out.
 pub fn decode_x64(bytes: &[u8], at: VirtAddr, registers: Option<&KnownRegisters>) -> Option<Instruction> {
+    decode_x64_named(bytes, at, registers, &|_| None)
+}
+
+/// The same with names: `name` tells what stands at the targets of branches and at addresses relative to the instruction. The
+/// text then has kd's form for both, the name and the address in parentheses.
+pub fn decode_x64_named(
+    bytes: &[u8],
+    at: VirtAddr,
+    registers: Option<&KnownRegisters>,
+    name: &dyn Fn(VirtAddr) -> Option<String>,
+) -> Option<Instruction> {
     let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
     if !decoder.can_decode() {
         return None;
@@ -137,7 +148,7 @@ pub fn decode_x64(bytes: &[u8], at: VirtAddr, registers: Option<&KnownRegisters>
         })
         .collect();
     let mut text = String::new();
-    formatter().format(&decoded, &mut text);
+    formatter(Named::of(&decoded, name)).format(&decoded, &mut text);
     let mnemonic = format!("{:?}", decoded.mnemonic()).to_lowercase();
     Some(Instruction {
         address: at,
@@ -211,16 +222,57 @@ pub fn needs_leaf1_ecx(bytes: &[u8]) -> Option<(u32, &'static str)> {
 }
 
 /// kd's spelling of MASM: lower case, `h` suffix, no leading zero, operands in the ninth column.
-fn formatter() -> MasmFormatter {
-    let mut formatter = MasmFormatter::new();
+fn formatter(named: Option<Named>) -> MasmFormatter {
+    let resolver = named.map(|named| Box::new(named) as Box<dyn SymbolResolver>);
+    let mut formatter = MasmFormatter::with_options(resolver, None);
     let options = formatter.options_mut();
     options.set_first_operand_char_index(8);
     options.set_add_leading_zero_to_hex_numbers(false);
     options.set_uppercase_hex(false);
     options.set_space_after_operand_separator(false);
+    options.set_show_branch_size(false);
     // kd names the size of every memory operand, also where a register gives it.
     options.set_memory_size_options(iced_x86::MemorySizeOptions::Always);
     formatter
+}
+
+/// The one address in an instruction that a name stands for, as kd writes it.
+struct Named {
+    address: u64,
+    text: String,
+}
+
+impl Named {
+    fn of(decoded: &iced_x86::Instruction, name: &dyn Fn(VirtAddr) -> Option<String>) -> Option<Self> {
+        let address = if decoded.is_ip_rel_memory_operand() {
+            decoded.ip_rel_memory_address()
+        } else {
+            Some(decoded.near_branch_target()).filter(|target| *target != 0)?
+        };
+        let shown = VirtAddr(address).windbg();
+        Some(Self {
+            address,
+            text: name(VirtAddr(address)).map_or(shown.clone(), |name| format!("{name} ({shown})")),
+        })
+    }
+}
+
+impl SymbolResolver for Named {
+    fn symbol(
+        &mut self,
+        instruction: &iced_x86::Instruction,
+        _operand: u32,
+        instruction_operand: Option<u32>,
+        address: u64,
+        _address_size: u32,
+    ) -> Option<SymbolResult<'_>> {
+        let kind = instruction.op_kind(instruction_operand?);
+        let place = matches!(
+            kind,
+            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 | OpKind::Memory
+        );
+        (place && address == self.address).then(|| SymbolResult::with_str(address, &self.text))
+    }
 }
 
 /// A register's value before the instruction; segment bases other than FS and GS are 0 in long mode.
@@ -278,6 +330,27 @@ mod tests {
         assert_eq!(
             decode_x64(&[0x89, 0x48, 0x18], VirtAddr(0), Some(&not_rax)).unwrap().accesses[0].address,
             None
+        );
+    }
+
+    #[test]
+    fn names_stand_before_their_addresses() {
+        let name = |at: VirtAddr| Some(format!("nt!At{:x}", at.0 & 0xffff));
+        let text = |bytes: &[u8], at: u64| decode_x64_named(bytes, VirtAddr(at), None, &name).unwrap().text;
+        // From the 2014 post.
+        assert_eq!(
+            text(&[0xe9, 0xe2, 0xfe, 0xff, 0xff], 0xfffff800_032aa860),
+            "jmp     nt!Ata747 (fffff800`032aa747)"
+        );
+        assert_eq!(
+            text(&[0x0f, 0xb7, 0x0d, 0xb4, 0x89, 0x21, 0], 0xfffff800_032aa865),
+            "movzx   ecx,word ptr [nt!At3220 (fffff800`034c3220)]"
+        );
+        // A number is no place.
+        assert_eq!(text(&[0xb8, 0x20, 0x32, 0x4c, 3], 0), "mov     eax,34c3220h");
+        assert_eq!(
+            decode_x64_named(&[0xeb, 0xfe], VirtAddr(0x1000), None, &|_| None).unwrap().text,
+            "jmp     00000000`00001000"
         );
     }
 

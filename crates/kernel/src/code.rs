@@ -3,6 +3,7 @@
 use crate::module::{Module, UnloadedModule};
 use crate::stack::Place;
 use std::cell::OnceCell;
+use std::path::PathBuf;
 use std::sync::Arc;
 use stopcode_base::VirtAddr;
 use stopcode_symbols::{Found, ImageNames, Reach, SymbolSource, SymbolTable, WantedImage, demangle};
@@ -97,6 +98,11 @@ impl CodeMap {
     /// The names of the image loaded at exactly this address.
     pub(crate) fn symbols_at(&self, base: VirtAddr) -> Option<&SymbolTable> {
         self.names(self.loaded(base).filter(|range| range.start == base)?)
+    }
+
+    /// The file that a module's names came from.
+    pub(crate) fn symbol_file(&self, module: &Module) -> Option<PathBuf> {
+        names_of(&self.symbols, &module.image, module.time_date_stamp, module.size).map(|names| names.path)
     }
 
     /// The image's own names; the kernel's were looked for before.

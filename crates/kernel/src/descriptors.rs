@@ -70,6 +70,9 @@ pub(crate) fn idt(core: &Core, processor: &ProcessorState) -> Fact<Vec<IdtEntry>
             interrupt: interrupts.and_then(|table| interrupt(core, table.plus(8 * vector))),
         });
     }
+    if !entries.iter().any(|entry| entry.present) {
+        return Fact::missing(format!("no entry of the interrupt table at {} is present", base.windbg()));
+    }
     Fact::known(entries, format!("IDTR, which points to {}", base.windbg()))
 }
 

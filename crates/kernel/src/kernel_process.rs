@@ -34,7 +34,7 @@ pub struct KernelProcess {
     pub exit_time: Fact<FileTime>,
     /// NTSTATUS it ended with; 0x103 while it runs.
     pub exit_status: Fact<u32>,
-    /// Ticks of its threads in kernel mode, ended ones included.
+    /// Ticks in kernel mode of its threads that have ended.
     pub kernel_ticks: Fact<u32>,
     /// The same in user mode.
     pub user_ticks: Fact<u32>,

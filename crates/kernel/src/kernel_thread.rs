@@ -27,7 +27,7 @@ pub struct KernelThread {
     pub process_id: Fact<u64>,
     /// Thread id.
     pub thread_id: Fact<u64>,
-    /// `KTHREAD_STATE`; [`stopcode_knowledge::thread_state`] has the words.
+    /// `KTHREAD_STATE`; [`stopcode_knowledge::enums::thread_state`] has the words.
     pub state: Fact<u8>,
     /// `KWAIT_REASON`, of the last wait; says something of now only while the thread waits.
     pub wait_reason: Fact<u8>,

@@ -32,7 +32,7 @@ mod stack;
 mod stacks;
 mod system;
 mod thread;
-mod translation;
+mod types;
 mod verifier;
 mod whea;
 mod words;
@@ -41,6 +41,7 @@ pub use blackbox::{BootStatus, NtfsBlackBox};
 pub use descriptors::{IdtEntry, TaskState};
 pub use facts::{Context, Exception, Hypervisor, Processor, Pte, StopCode, System, Thread, Verifier};
 pub use identity::Build;
+pub use images::CodeMemory;
 pub use irp::{Irp, StackLocation, major_name};
 pub use kernel_process::KernelProcess;
 pub use kernel_thread::{KernelThread, WaitObject};
@@ -57,7 +58,6 @@ pub use stack::{
     WordMark, area_words,
 };
 pub use system::Hardware;
-pub use translation::{TableEntry, Translation};
 pub use verifier::{Counter, VerifierState};
 pub use whea::{
     ErrorRecord, GenericProcessorSection, McaSection, MemorySection, PcieSection, Section, SectionContent,

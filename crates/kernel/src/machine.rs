@@ -5,6 +5,7 @@ use crate::core::Core;
 use crate::descriptors::{IdtEntry, TaskState};
 use crate::facts::{Context, Exception, Processor, Pte, StopCode, System, Thread, Verifier};
 use crate::identity::Build;
+use crate::images::CodeMemory;
 use crate::irp::Irp;
 use crate::kernel_process::KernelProcess;
 use crate::kernel_thread::KernelThread;
@@ -15,17 +16,20 @@ use crate::processor_state::ProcessorState;
 use crate::region::Region;
 use crate::stack::{Place, Stack, StackWord};
 use crate::system::Hardware;
-use crate::translation::Translation;
 use crate::verifier::VerifierState;
 use crate::whea::ErrorRecord;
 use crate::{
     blackbox, context, descriptors, irp, kernel_process, kernel_thread, paging, processor_state, processors,
-    region, stacks, system, translation, verifier, whea, words,
+    region, stacks, system, types, verifier, whea, words,
 };
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
 use stopcode_base::{Arch, Fact, Memory, Problem, Registers, VirtAddr};
 use stopcode_dump::{Dump, PnpActivity};
-use stopcode_symbols::{Layout, SymbolSource, SymbolTable};
+use stopcode_symbols::{Layout, SymbolSource, SymbolTable, Types};
+
+/// A module's types, or why there are none.
+type KnownTypes = Result<Rc<dyn Types>, String>;
 
 /// A crashed machine over its dump.
 ///
@@ -37,6 +41,7 @@ pub struct Machine {
     exception: OnceCell<Fact<Exception>>,
     processors: OnceCell<Vec<Processor>>,
     stacks: OnceCell<Vec<Stack>>,
+    types: RefCell<Vec<(VirtAddr, KnownTypes)>>,
 }
 
 impl Machine {
@@ -49,6 +54,7 @@ impl Machine {
             exception: OnceCell::new(),
             processors: OnceCell::new(),
             stacks: OnceCell::new(),
+            types: RefCell::default(),
         }
     }
 
@@ -60,6 +66,11 @@ impl Machine {
     /// Memory, as the processor saw it.
     pub fn memory(&self) -> &dyn Memory {
         self.core.memory()
+    }
+
+    /// Memory to read code from: where it is not there, the file of the image, if one was given that is provably it.
+    pub fn code(&self) -> CodeMemory<'_> {
+        CodeMemory::new(self.core.images())
     }
 
     /// Architecture.
@@ -105,6 +116,16 @@ impl Machine {
     /// The names of a module's image; `None` where none are known to be its own.
     pub fn symbols(&self, module: &Module) -> Option<&SymbolTable> {
         self.core.code.symbols_at(module.base)
+    }
+
+    /// The types of a module, or why there are none; read when first asked for. [`Types::provenance`] says whose they are.
+    pub fn types(&self, module: &Module) -> Result<Rc<dyn Types>, String> {
+        if let Some((_, known)) = self.types.borrow().iter().find(|(base, _)| *base == module.base) {
+            return known.clone();
+        }
+        let found = types::types(&self.core, module);
+        self.types.borrow_mut().push((module.base, found.clone()));
+        found
     }
 
     /// The stack that `registers` stand on, of a thread and a processor where these are known.
@@ -218,11 +239,6 @@ impl Machine {
     /// The page-table entries that the dump holds for an address, lowest level first.
     pub fn page_table_entries(&self, address: VirtAddr) -> Vec<Pte> {
         paging::entries(&self.core, address)
-    }
-
-    /// The walk through the page tables for an address, as far as the dump tells it.
-    pub fn translate(&self, address: VirtAddr) -> Translation {
-        translation::translate(&self.core, address)
     }
 
     /// The part of the address space that an address is in.

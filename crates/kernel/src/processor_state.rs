@@ -20,7 +20,8 @@ pub struct ProcessorState {
     pub next_thread: Fact<VirtAddr>,
     /// Its idle thread.
     pub idle_thread: Fact<VirtAddr>,
-    /// IRQL at which it entered the debugger or the bug check (`DebuggerSavedIRQL`).
+    /// IRQL at which it entered the debugger or the bug check: `DebuggerSavedIRQL`. Of the crashed processor CR8 tells the
+    /// same, where this kernel's place for that is not known; another one's CR8 is that of the freeze.
     pub saved_irql: Fact<u8>,
     /// What it said of its part in inter-processor interrupts.
     pub ipi: IpiState,
@@ -41,7 +42,7 @@ pub struct ProcessorState {
 /// Inter-processor interrupts, as `!ipi` shows them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IpiState {
-    /// `IpiFrozen`; [`stopcode_knowledge::ipi_frozen`] has the words.
+    /// `IpiFrozen`; [`stopcode_knowledge::enums::ipi_frozen`] has the words.
     pub frozen: Fact<u32>,
     /// Processors that have not answered this one's last request.
     pub target_count: Fact<u32>,
@@ -185,25 +186,38 @@ pub(crate) fn states(core: &Core) -> Vec<ProcessorState> {
 
 fn state(core: &Core, prcb: VirtAddr, number: u32) -> ProcessorState {
     let object = Object::new(core, "_KPRCB", prcb);
+    let special = special(core, prcb);
+    let current_thread = object.pointer_by_kdbg("OffsetPrcbCurrentThread", "CurrentThread");
+    let crashed = current_thread.get().is_some() && current_thread.get() == core.thread().address.get();
     ProcessorState {
         number,
         prcb,
         pcr: pcr(core, prcb),
-        current_thread: object.pointer_by_kdbg("OffsetPrcbCurrentThread", "CurrentThread"),
+        current_thread,
         next_thread: object.pointer("NextThread"),
         idle_thread: object.pointer("IdleThread"),
-        saved_irql: object.u8("DebuggerSavedIRQL"),
+        saved_irql: saved_irql(object.u8("DebuggerSavedIRQL"), &special, crashed),
         ipi: IpiState {
             frozen: object.u32("IpiFrozen"),
             target_count: object.u32("TargetCount"),
             packet_barrier: object.u32("PacketBarrier"),
         },
         dpc: dpc(core, &object),
-        special: special(core, prcb),
+        special,
         mhz: object.u32("MHz"),
         vendor: vendor(object.bytes("VendorString")),
         model: model(core, &object),
         update_signature: object.u64("UpdateSignature"),
+    }
+}
+
+/// KeBugCheckEx saves CR8 and the IRQL at the same moment: on every real dump that has both they are equal.
+fn saved_irql(noted: Fact<u8>, special: &Fact<SpecialRegisters>, crashed: bool) -> Fact<u8> {
+    match (noted, special) {
+        (Fact::Missing { .. }, Fact::Known { value, source }) if crashed && value.cr8 <= 15 => {
+            Fact::known(value.cr8 as u8, format!("CR8, {source}"))
+        }
+        (noted, _) => noted,
     }
 }
 

@@ -241,6 +241,8 @@ fn section(record: &Bytes<'_>, index: u16, vendor: McaVendor) -> Option<Section>
 /// Seconds, minutes, hours, precision, day, month, year, century: of binary-coded decimals in the specification, plain
 /// numbers in what Windows writes. Only what is a date in plain numbers is taken.
 fn time(raw: u64) -> Option<FileTime> {
+    // 1 January 1601, by the count of days below.
+    const EPOCH: u64 = 584_694;
     let [second, minute, hour, _, day, month, year, century] = raw.to_le_bytes().map(u64::from);
     let fits = second < 60
         && minute < 60
@@ -259,8 +261,6 @@ fn time(raw: u64) -> Option<FileTime> {
         + (153 * shifted_month + 2) / 5
         + day
         - 1;
-    // 1 January 1601 by the same count.
-    const EPOCH: u64 = 584_694;
     Some(FileTime((((days - EPOCH) * 24 + hour) * 60 + minute) * 600_000_000 + second * 10_000_000))
 }
 

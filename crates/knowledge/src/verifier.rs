@@ -44,6 +44,16 @@ pub fn names(level: u32) -> impl Iterator<Item = &'static str> {
     FLAGS.iter().filter(move |(bit, _)| level & bit != 0).map(|(_, name)| *name)
 }
 
+/// The first build of Windows that has the option of a bit: 7600 stands for Windows 7 and everything before it.
+pub const fn since(bit: u32) -> u32 {
+    match bit {
+        0x2000 | 0x4000 | 0x8000 | 0x0002_0000 => 9200,
+        0x0004_0000 | 0x0008_0000 | 0x0020_0000 | 0x0080_0000 => 9600,
+        0x0001_0000 | 0x0100_0000 | 0x0200_0000 => 10_240,
+        _ => 7600,
+    }
+}
+
 /// The bits of `level` that have no name here.
 pub fn unnamed(level: u32) -> u32 {
     FLAGS.iter().fold(level, |rest, (bit, _)| rest & !bit)
@@ -80,6 +90,14 @@ mod tests {
         );
         assert_eq!(unnamed(STANDARD | VOLATILE), 0);
         assert_eq!(unnamed(0x8000_1001), 0x8000_1000);
+    }
+
+    #[test]
+    fn options_came_with_builds() {
+        let windows_7: u32 =
+            FLAGS.iter().filter(|(bit, _)| since(*bit) <= 7601).fold(0, |all, (bit, _)| all | bit);
+        assert_eq!(windows_7, 0xfff);
+        assert!(FLAGS.iter().all(|(bit, _)| since(*bit) <= 10_240));
     }
 
     #[test]

@@ -302,3 +302,36 @@ fn check_process_and_processor(dump: &Dump, layout: &Layout) {
         assert!(matches!(frozen & 0xf, 0..=5) && frozen & !0x2f == 0, "{}: IpiFrozen {frozen:x}", dump.name);
     }
 }
+
+/// The layout of every kernel that both the pack and an independent table of kernels know by its PDB: no field may lie
+/// elsewhere.
+#[test]
+fn layouts_lie_where_an_independent_table_has_them() {
+    let Some(shared) = shared("layouts_lie_where_an_independent_table_has_them") else { return };
+    let packed = fs::read(shared.join("data/crosscheck/nt_kernels_by_pdb.json.xz")).unwrap();
+    let (json, broken) = stopcode_symbols::unpack_xz(&packed, 64 << 20).unwrap();
+    assert!(broken.is_none());
+    let table: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let (mut kernels, mut fields, mut wrong) = (0, 0, Vec::new());
+    for build in kernel_builds() {
+        let key = format!("{:032X}{:X}", build.key.guid, build.key.age);
+        let Some(offsets) = table.get(&key).and_then(|row| row.get("offsets")?.as_object()) else { continue };
+        kernels += 1;
+        let mut numbers = build.version.split('.').skip(2).map(|part| part.parse().unwrap());
+        let (number, revision) = (numbers.next().unwrap(), numbers.next());
+        let wanted = Wanted { arch: Arch::X64, build: number, revision, sizes: None, offsets: &[] };
+        let layout = Layouts::for_kernel(&wanted).unwrap();
+        for (name, offset) in offsets {
+            let (ty, field) = name.split_once('.').unwrap();
+            // What the table places in a structure inside the one it names is another field.
+            let Some(ours) = layout.field(ty, field).filter(|ours| ours.bits.is_none()) else { continue };
+            fields += 1;
+            if Some(u64::from(ours.offset)) != offset.as_u64() {
+                wrong.push(format!("{} {name}: {:#x}, there {offset}", build.version, ours.offset));
+            }
+        }
+    }
+    eprintln!("{fields} fields of {kernels} kernels compared");
+    assert!(wrong.is_empty(), "{} wrong: {wrong:#?}", wrong.len());
+    assert!(kernels >= 100 && fields > 3000, "{fields} fields of {kernels} kernels compared");
+}

@@ -13,7 +13,7 @@ pub(super) const COMMAND: Command = Command {
     details: "Operators from strongest to weakest: `+ - not hi low by wo dwo qwo poi` before a value; `* / mod`; `+ -`; \
               `<< >> >>>`; `= < > <= >= !=`; `and`; `xor`; `or`. Without an expression, the commands.",
     examples: &[
-        ("? 0n10 + poi(@rsp)", "a sum with a pointer from the stack"),
+        ("? 0n10 + poi(@$sp)", "a sum with a pointer from the stack"),
         ("? nt!KeBugCheckEx - nt", "an offset"),
     ],
     run: |session, arguments, output| {

@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::show::{address, quad};
 use serde_json::{Value, json};
 use stopcode_base::VirtAddr;
-use stopcode_kernel::{Frame, Machine, Stack, Trust};
+use stopcode_kernel::{Frame, Machine, Stack, Trust, area_words};
 use stopcode_knowledge as knowledge;
 
 pub(super) const COMMAND: Command = Command {
@@ -73,6 +73,7 @@ struct Shape {
     memory: bool,
     pointers: bool,
     arguments: bool,
+    trap_frames: bool,
     words: bool,
 }
 
@@ -84,6 +85,7 @@ impl Shape {
             memory: letter('f'),
             pointers: !letter('c') && (!letter('b') || letter('v')),
             arguments: letter('b') || letter('v'),
+            trap_frames: letter('v'),
             words: arguments.switch("-a"),
         }
     }
@@ -132,6 +134,11 @@ impl Shape {
         if matches!(frame.trust, Trust::Scan | Trust::ScanCall) {
             line.push_str("  (scan)");
         }
+        if self.trap_frames
+            && let Some(at) = frame.trap_frame
+        {
+            line.push_str(&format!(" (TrapFrame @ {})", at.windbg()));
+        }
         if let Some(what) = annotation(frame).filter(|_| self.words) {
             line.push_str(&format!("  <- {what}"));
         }
@@ -141,31 +148,35 @@ impl Shape {
 
 /// Bytes from the frame above to this one, on one stack.
 fn memory(stack: &Stack, number: usize) -> Option<u64> {
-    /// More lies between two stacks.
-    const LARGEST: u64 = 0x1_2000;
-    let above = stack.frames.get(number.checked_sub(1)?)?;
-    let bytes = stack.frames.get(number)?.stack_pointer.offset_from(above.stack_pointer)?;
-    (bytes <= LARGEST).then_some(bytes)
+    stack.bytes(number.checked_sub(1)?)
 }
 
 /// The four words above the return address: where a function may store its first four arguments.
 fn home_space(machine: &Machine, stack: &Stack, number: usize) -> [Option<u64>; 4] {
     let caller = stack.frames.get(number + 1).filter(|next| !next.gap_before);
-    [0, 8, 16, 24].map(|offset| {
-        let at: VirtAddr = caller?.stack_pointer.plus(offset);
-        machine.memory().read_u64(at).ok()
-    })
+    let slot = caller.and_then(|caller| caller.return_slot);
+    [8, 16, 24, 32].map(|offset| machine.memory().read_u64(slot?.plus(offset)).ok())
 }
 
-/// What the function does, in a few words.
+/// What the function does, in a few words, and how it came to be left.
 fn annotation(frame: &Frame) -> Option<String> {
+    let what = purpose(frame);
+    let Some(crossing) = frame.crossing else { return what };
+    let switch = crossing.switch().map_or_else(String::new, |(from, to)| {
+        format!(", from the {} to the {}", area_words(to), area_words(from))
+    });
+    let turn = format!("{}{switch}", crossing.turn);
+    Some(what.map_or(turn.clone(), |what| format!("{what}; {turn}")))
+}
+
+fn purpose(frame: &Frame) -> Option<String> {
     let module = frame.place.display.as_deref()?;
-    let known = frame.place.symbol.as_deref().and_then(|symbol| knowledge::function(module, symbol));
+    let symbol = frame.place.symbol.as_deref().filter(|_| !frame.place.uncertain);
+    let known = symbol.and_then(|symbol| knowledge::function(module, symbol));
     if let Some(function) = known {
         return Some(function.what);
     }
-    let image = frame.place.image.as_deref()?;
-    let driver = knowledge::driver(image)?;
+    let driver = knowledge::driver(frame.place.image.as_deref()?)?;
     (module != "nt").then(|| format!("{} ({})", driver.product, driver.vendor))
 }
 
@@ -179,6 +190,8 @@ fn described(machine: &Machine, stack: &Stack, number: usize, frame: &Frame, wit
         "module": frame.place.display, "symbol": frame.place.symbol, "offset": frame.place.offset,
         "uncertain": frame.place.uncertain, "unloaded": frame.place.unloaded,
         "trust": frame.trust.id(), "gap_before": frame.gap_before,
+        "trap_frame": frame.trap_frame.map(address),
+        "turn": frame.crossing.map(|crossing| crossing.turn.id()), "stack": frame.area.map(area_words),
         "bytes": memory(stack, number),
         "home_space": if with_arguments { json!(words) } else { Value::Null },
         "what": annotation(frame),

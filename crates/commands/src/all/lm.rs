@@ -24,7 +24,7 @@ pub(super) const COMMAND: Command = Command {
         ("lm", "every module"),
         ("lmvm iaStor", "one in full"),
         ("lm t n", "all with dates and file names"),
-        ("lm a @rip", "the one that holds the instruction"),
+        ("lm a @$ip", "the one that holds the instruction"),
     ],
     run: |session, arguments, output| {
         let rest = [arguments.text("OPTIONS"), arguments.text("PATTERN")];
@@ -111,6 +111,9 @@ fn show(machine: &Machine, wanted: &Wanted, output: &mut Output) -> Outcome {
     let unloaded: Vec<_> = machine.unloaded().iter().filter(|module| wanted.has_unloaded(module)).collect();
     if machine.modules().is_empty() {
         return Err(Stop::unknown("the list of loaded modules is not in this dump"));
+    }
+    if modules.is_empty() && unloaded.is_empty() {
+        output.missing("no module of this dump fits");
     }
     if !wanted.names_only {
         output.line("start             end                 module name")?;

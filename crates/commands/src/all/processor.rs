@@ -24,7 +24,6 @@ pub(super) const COMMAND: Command = Command {
             let number =
                 number.ok_or_else(|| Stop::failed("`~Ns` selects processor N, `~Nk` shows its stack"))?;
             session.select_processor(number)?;
-            output.line(session.prompt())?;
             Ok(json!({"processor": number}))
         }
     },

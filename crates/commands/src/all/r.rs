@@ -1,5 +1,6 @@
 //! `r`
 
+use super::code;
 use crate::answer::{Outcome, Stop};
 use crate::command::{Command, Kind, Parameter};
 use crate::expression::{Names, evaluate};
@@ -10,6 +11,7 @@ use crate::session::Session;
 use crate::show::hex;
 use serde_json::{Map, Value, json};
 use stopcode_base::{Arm64Registers, Registers, X64Registers};
+use stopcode_image::{KnownRegisters, decode_x64};
 
 pub(super) const COMMAND: Command = Command {
     name: "r",
@@ -21,8 +23,8 @@ pub(super) const COMMAND: Command = Command {
               of a dump stay as they are. A register that the context does not hold is shown as question marks.",
     examples: &[
         ("r", "all of them, and the instruction"),
-        ("r rax, rcx", "two of them"),
-        ("r $t0 = @rsp+8", "a name for a value"),
+        ("r $ip, $sp", "two of them"),
+        ("r $t0 = @$sp+8", "a name for a value"),
     ],
     run: |session, arguments, output| match arguments.text("REGISTER") {
         None => all(session, output),
@@ -65,11 +67,12 @@ fn some(session: &Session, text: &str, output: &mut Output) -> Outcome {
     Ok(Value::Object(values))
 }
 
-fn all(session: &Session, output: &mut Output) -> Outcome {
+/// All registers of the selected context, and the instruction.
+pub(super) fn all(session: &Session, output: &mut Output) -> Outcome {
     let scope = session.scope()?;
     match &scope.registers {
         Registers::X64(registers) => x64(registers, scope, output)?,
-        Registers::Arm64(registers) => arm64(registers, output)?,
+        Registers::Arm64(registers) => arm64(registers, scope, output)?,
         _ => return Err(Stop::unknown("registers of this architecture are not shown yet")),
     }
     if scope.known != u32::MAX {
@@ -79,6 +82,7 @@ fn all(session: &Session, output: &mut Output) -> Outcome {
     if let Some(name) = session.name(at) {
         output.line(format!("{name}:"))?;
     }
+    let instruction = instruction(session, scope, output)?;
     let known = |(number, (name, value)): (usize, (String, u64))| {
         let held = scope.known >> number & 1 == 1;
         (name, if held { hex(value) } else { Value::Null })
@@ -86,8 +90,40 @@ fn all(session: &Session, output: &mut Output) -> Outcome {
     let named: Map<String, Value> = scope.registers.named().into_iter().enumerate().map(known).collect();
     Ok(json!({
         "origin": scope.origin, "instruction": hex(at.0), "stack_pointer": hex(scope.registers.stack_pointer().0),
-        "registers": named,
+        "registers": named, "code": instruction,
     }))
+}
+
+/// The instruction, and the memory that it reads or writes.
+fn instruction(session: &Session, scope: &Scope, output: &mut Output) -> Outcome {
+    let machine = session.machine();
+    let at = scope.registers.instruction();
+    let Some((instruction, bytes)) = code::decode(session, &machine, at) else { return Ok(Value::Null) };
+    let mut line = code::line(&instruction, &bytes, machine.arch());
+    let mut accesses = Vec::new();
+    if let Registers::X64(registers) = scope.registers {
+        let known = KnownRegisters { registers, known: scope.known as u16 };
+        let decoded = decode_x64(&bytes, at, Some(&known));
+        for access in decoded.iter().flat_map(|decoded| &decoded.accesses) {
+            let Some(target) = access.address else { continue };
+            let width = access.size.clamp(1, 8);
+            let held = session.read(target.0, if width.is_power_of_two() { width } else { 8 }).ok();
+            let held_shown = held.map_or_else(
+                || "?".repeat(width * 2),
+                |value| format!("{value:0width$x}", width = width * 2),
+            );
+            line.push_str(&format!(" ds:{}={held_shown}", target.windbg()));
+            accesses.push(json!({
+                "kind": access.kind.verb(), "address": hex(target.0), "size": access.size, "value": held.map(hex),
+            }));
+        }
+    }
+    output.line(line)?;
+    let mut data = code::described(&instruction, &bytes);
+    if let Some(data) = data.as_object_mut() {
+        data.insert("accesses".to_owned(), Value::Array(accesses));
+    }
+    Ok(data)
 }
 
 fn x64(registers: &X64Registers, scope: &Scope, output: &mut Output) -> Result<(), Stop> {
@@ -106,18 +142,18 @@ fn x64(registers: &X64Registers, scope: &Scope, output: &mut Output) -> Result<(
     output.line(format!("cs={:04x}  ss={:04x}{:46}efl={flags:08x}", registers.cs, registers.ss, ""))
 }
 
-fn arm64(registers: &Arm64Registers, output: &mut Output) -> Result<(), Stop> {
+fn arm64(registers: &Arm64Registers, scope: &Scope, output: &mut Output) -> Result<(), Stop> {
     let name = |number: usize| match number {
         29 => " fp".to_owned(),
         30 => " lr".to_owned(),
         _ => format!("{:>3}", format!("x{number}")),
     };
-    let mut shown: Vec<String> = registers
-        .x
-        .iter()
-        .enumerate()
-        .map(|(number, value)| format!("{}={value:016x}", name(number)))
-        .collect();
+    let value = |number: usize, value: u64| {
+        if scope.known >> number & 1 == 1 { format!("{value:016x}") } else { "?".repeat(16) }
+    };
+    let numbered = registers.x.iter().enumerate();
+    let mut shown: Vec<String> =
+        numbered.map(|(number, held)| format!("{}={}", name(number), value(number, *held))).collect();
     shown.push(format!(" sp={:016x}", registers.sp));
     for line in shown.chunks(4) {
         output.line(line.join("  "))?;

@@ -280,10 +280,7 @@ fn pcie(data: &Bytes<'_>) -> Option<PcieSection> {
         command_status: data.u16(0x10).zip(data.u16(0x12)).filter(|_| is_valid(2)),
         ids: is_valid(3).then(ids).flatten(),
         class: is_valid(3).then(class).flatten(),
-        place: is_valid(3)
-            .then(place)
-            .flatten()
-            .map(|(segment, bus, device, function)| (segment, bus, device, function)),
+        place: is_valid(3).then(place).flatten(),
         aer: is_valid(7).then(aer).flatten(),
     })
 }

@@ -1,0 +1,122 @@
+//! `dps`, `dds`, `dpa`, `dpu`: memory as pointers, with what they lead to.
+
+use super::da::text;
+use super::memory::{MOST_MISSING, missing, range};
+use crate::answer::Outcome;
+use crate::arguments::Arguments;
+use crate::command::{Command, Kind, Parameter};
+use crate::output::Output;
+use crate::session::Session;
+use crate::show::{address, hex, quad};
+use serde_json::json;
+use stopcode_base::VirtAddr;
+
+/// Pointers by default.
+const COUNT: u64 = 16;
+/// Letters shown of a text.
+const LETTERS: u64 = 64;
+
+const QUADS: &[Parameter] = &[Parameter::optional("RANGE", Kind::Range { unit: 8, count: COUNT })];
+const DOUBLES: &[Parameter] = &[Parameter::optional("RANGE", Kind::Range { unit: 4, count: COUNT })];
+
+/// What a pointer leads to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leads {
+    Name,
+    Ascii,
+    Unicode,
+}
+
+pub(super) const DPS: Command = Command {
+    name: "dps",
+    aliases: &["dqs"],
+    letters: "",
+    parameters: QUADS,
+    what: "memory as pointers with names",
+    details: "",
+    examples: &[("dps @$sp L20", "what lies on the stack")],
+    run: |session, arguments, output| show(session, arguments, 8, Leads::Name, output),
+};
+
+pub(super) const DDS: Command = Command {
+    name: "dds",
+    aliases: &[],
+    letters: "",
+    parameters: DOUBLES,
+    what: "memory as 32-bit words with names",
+    details: "",
+    examples: &[],
+    run: |session, arguments, output| show(session, arguments, 4, Leads::Name, output),
+};
+
+pub(super) const DPA: Command = Command {
+    name: "dpa",
+    aliases: &[],
+    letters: "",
+    parameters: QUADS,
+    what: "memory as pointers to ASCII text",
+    details: "",
+    examples: &[],
+    run: |session, arguments, output| show(session, arguments, 8, Leads::Ascii, output),
+};
+
+pub(super) const DPU: Command = Command {
+    name: "dpu",
+    aliases: &[],
+    letters: "",
+    parameters: QUADS,
+    what: "memory as pointers to UTF-16 text",
+    details: "",
+    examples: &[],
+    run: |session, arguments, output| show(session, arguments, 8, Leads::Unicode, output),
+};
+
+fn show(
+    session: &mut Session,
+    arguments: &Arguments<'_>,
+    unit: u64,
+    leads: Leads,
+    output: &mut Output,
+) -> Outcome {
+    let range = range(session, arguments, unit, COUNT)?;
+    let machine = session.machine();
+    let memory = machine.memory();
+    let mut entries = Vec::new();
+    let (mut done, mut gap) = (0, 0);
+    while done < range.bytes && gap <= MOST_MISSING {
+        let at = range.start.plus(done);
+        done += unit;
+        let read = if unit == 4 { memory.read_u32(at).map(u64::from).ok() } else { memory.read_u64(at).ok() };
+        let Some(value) = read else {
+            gap += unit;
+            output.line(format!(
+                "{}  {}",
+                at.windbg(),
+                "????????`????????".get(..unit as usize * 2 + usize::from(unit == 8)).unwrap_or_default()
+            ))?;
+            entries.push(json!({"address": address(at), "value": null, "leads_to": null}));
+            continue;
+        };
+        gap = 0;
+        let target = VirtAddr(value);
+        let found = match leads {
+            Leads::Name => session.reference(target),
+            Leads::Ascii => Some(text(memory, target, 1, LETTERS)).filter(|text| !text.is_empty()),
+            Leads::Unicode => Some(text(memory, target, 2, LETTERS)).filter(|text| !text.is_empty()),
+        };
+        let found = found.map(|found| stopcode_base::visible(&found));
+        let shown = match (&found, leads) {
+            (Some(name), Leads::Name) => format!(" {name}"),
+            (Some(text), _) => format!(" \"{text}\""),
+            (None, _) => String::new(),
+        };
+        let value_shown = if unit == 4 { format!("{value:08x}") } else { quad(value) };
+        output.line(format!("{}  {value_shown}{shown}", at.windbg()))?;
+        entries.push(json!({"address": address(at), "value": hex(value), "leads_to": found}));
+    }
+    session.set_next_data(range.start.plus(done));
+    if entries.iter().all(|entry| entry.get("value").is_none_or(serde_json::Value::is_null)) && done > 0 {
+        return Err(missing(memory, range.start));
+    }
+    Ok(json!({"start": address(range.start), "entries": entries}))
+}
