@@ -7,6 +7,8 @@ mod fetch;
 mod online;
 mod progress;
 mod symbols;
+#[cfg(feature = "synth")]
+mod synth;
 mod types;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +36,8 @@ enum Command {
     Debug(debug::Arguments),
     Explain(explain::Arguments),
     Symbols(symbols::Arguments),
+    #[cfg(feature = "synth")]
+    Synth(synth::Arguments),
 }
 
 /// Exit code for wrong usage, as in sysexits.h.
@@ -54,5 +58,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Debug(arguments) => debug::run(&arguments),
         Command::Symbols(arguments) => symbols::run(&arguments),
+        #[cfg(feature = "synth")]
+        Command::Synth(arguments) => synth::run(&arguments),
     }
 }

@@ -7,6 +7,8 @@
     reason = "helpers of tests; a mistake is to fail the test"
 )]
 
+mod containers;
 mod descriptions;
+mod planted;
 mod reader;
 mod samples;
