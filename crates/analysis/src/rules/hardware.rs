@@ -1,7 +1,7 @@
 //! The machine itself reported an error: 0x124, 0x9C, 0x80, 0x122. What its registers and its error record say, in words.
 
-use super::{hardware, memory, processor};
-use crate::facts::Facts;
+use super::{driver_cause, hardware, memory, processor};
+use crate::facts::{Facts, Standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class};
 use crate::weights;
@@ -32,6 +32,30 @@ fn reported(facts: &Facts<'_>, findings: &mut Findings) {
     findings.supports(&whole, evidence(Basis::Arguments, weights::STRONG, text).shown_by(command));
     machine_check(facts, findings);
     error_record(facts, findings);
+    called_by_driver(facts, findings);
+}
+
+/// Windows calls these stops itself, through its own error source. A driver that does it, without a record of an error, reports
+/// none of the hardware's.
+fn called_by_driver(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stack) = facts.bug_check_stack().filter(|_| facts.is_dump()) else { return };
+    if facts.witness.error_record().value().is_some() {
+        return;
+    }
+    // Frame 0 is KeBugCheckEx itself.
+    let Some(caller) = facts.standees(stack).find(|standee| standee.index > 0) else { return };
+    let Some(image) = caller.frame.place.image.as_deref() else { return };
+    if caller.standing != Standing::ThirdParty || caller.index != 1 {
+        return;
+    }
+    let text = format!(
+        "{} called KeBugCheckEx with this code, which Windows does itself when hardware reports an error, and no error record is at hand",
+        caller.frame.place.label().unwrap_or_default()
+    );
+    let item =
+        |weight| evidence(Basis::Stack, weight, text.clone()).shown_by("k").at(caller.frame.instruction);
+    findings.supports(&driver_cause(facts, image), item(weights::STRONG));
+    findings.contradicts_all(|cause| cause.class == Class::ProcessorHardware, &item(weights::STRONG));
 }
 
 fn device() -> Cause {
