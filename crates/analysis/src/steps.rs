@@ -98,7 +98,9 @@ fn verifier_plan(facts: &Facts<'_>) -> NextStep {
         .filter_map(|s| s.frame.place.image.as_deref());
     let loaded = facts.witness.modules().iter().map(|module| module.image.as_str());
     let third = |image: &&str| {
-        standing(image) == Standing::ThirdParty && image.ends_with(".sys") && !image.starts_with("dump_")
+        standing(image) == Standing::ThirdParty
+            && image.rsplit_once('.').is_some_and(|(_, kind)| kind == "sys")
+            && !image.starts_with("dump_")
     };
     for image in stacked.chain(loaded.filter(third)) {
         if !images.contains(&image) && images.len() < NAMED {
