@@ -1,6 +1,6 @@
 //! Buckets: crashes that look alike get the same one, with and without symbols.
 //!
-//! Grammar of the text, version 1: `code|status|place`, where `code` is the base stop code, `status` the exception's
+//! Documented for users in `docs/bucket.md`. Grammar of the text, version 1: `code|status|place`, where `code` is the base stop code, `status` the exception's
 //! NTSTATUS, or the first argument where the code's table says that it selects a kind, or `-`; and `place` the image and
 //! offset from its base of the code that ran (`amdppm.sys+0x334c`), or `-`. Symbols never enter it.
 

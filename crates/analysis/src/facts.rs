@@ -76,6 +76,11 @@ impl<'w> Facts<'w> {
         self.witness.kind() == WitnessKind::Dump
     }
 
+    /// True for a dump of x64 Windows.
+    pub(crate) fn x64_dump(&self) -> bool {
+        self.is_dump() && self.witness.system().arch == Some(stopcode_base::Arch::X64)
+    }
+
     /// The exception that led to the stop.
     pub(crate) fn exception(&self) -> Option<&Exception> {
         self.exception.get_or_init(|| self.witness.exception().value().cloned()).as_ref()

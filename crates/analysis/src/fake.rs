@@ -4,8 +4,8 @@ use crate::witness::{Remark, Topic, Witness, WitnessKind};
 use std::borrow::Cow;
 use stopcode_base::{Arch, Fact, FileTime, Registers, VirtAddr, X64Registers};
 use stopcode_kernel::{
-    Context, Exception, Frame, Module, Place, Processor, Pte, Stack, StackKind, StopCode, System, Thread,
-    Trust, UnloadedModule, Verifier,
+    Context, Exception, Frame, Irp, Module, Place, Processor, Pte, Stack, StackKind, StackLocation, StopCode,
+    System, Thread, Trust, UnloadedModule, Verifier,
 };
 
 /// Where the fake kernel is loaded.
@@ -30,6 +30,7 @@ pub(crate) struct Fake {
     memory: Vec<(VirtAddr, Vec<u8>)>,
     entries: Vec<(VirtAddr, Pte)>,
     remarks: Vec<Remark>,
+    request: Option<Irp>,
 }
 
 fn unknown<T>() -> Fact<T> {
@@ -88,6 +89,7 @@ impl Fake {
             memory: Vec::new(),
             entries: Vec::new(),
             remarks: Vec::new(),
+            request: None,
         }
     }
 
@@ -156,6 +158,44 @@ impl Fake {
     /// Memory.
     pub(crate) fn bytes_at(mut self, at: u64, bytes: &[u8]) -> Self {
         self.memory.push((VirtAddr(at), bytes.to_vec()));
+        self
+    }
+
+    /// An I/O request at `at` whose current stack location belongs to `driver`.
+    pub(crate) fn request(mut self, at: u64, driver: &str) -> Self {
+        let nowhere = VirtAddr(0);
+        let location = StackLocation {
+            address: nowhere,
+            major: 22,
+            minor: 2,
+            flags: 0,
+            control: 0,
+            arguments: [0; 4],
+            device: nowhere,
+            file: nowhere,
+            completion: nowhere,
+            context: nowhere,
+            driver: Fact::known(driver.to_owned(), "told so"),
+        };
+        self.request = Some(Irp {
+            address: VirtAddr(at),
+            size: 0,
+            status: 0,
+            pending_returned: false,
+            cancel: false,
+            cancel_routine: nowhere,
+            mdl: nowhere,
+            thread: nowhere,
+            stack_count: 1,
+            current_location: 1,
+            locations: vec![location],
+        });
+        self
+    }
+
+    /// The processor's name.
+    pub(crate) fn processor(mut self, name: &str) -> Self {
+        self.system.processor_name = Some(name.to_owned());
         self
     }
 
@@ -283,6 +323,12 @@ impl Witness for Fake {
     }
     fn page_table_entries(&self, address: VirtAddr) -> Vec<Pte> {
         self.entries.iter().filter(|(of, _)| of.page() == address.page()).map(|(_, entry)| *entry).collect()
+    }
+    fn irp(&self, address: VirtAddr) -> Fact<Irp> {
+        self.request
+            .clone()
+            .filter(|irp| irp.address == address)
+            .map_or_else(unknown, |irp| Fact::known(irp, "told so"))
     }
     fn remarks(&self) -> &[Remark] {
         &self.remarks

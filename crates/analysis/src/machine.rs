@@ -5,8 +5,8 @@ use crate::witness::{Remark, Witness, WitnessKind};
 use std::borrow::Cow;
 use stopcode_base::{Fact, VirtAddr};
 use stopcode_kernel::{
-    Context, Exception, Machine, Module, Place, Processor, Pte, Stack, StopCode, System, Thread,
-    UnloadedModule, Verifier,
+    Context, ErrorRecord, Exception, Irp, Machine, Module, Place, Processor, Pte, Stack, StopCode, System,
+    Thread, UnloadedModule, Verifier,
 };
 
 /// A [`Witness`] over a dump's machine.
@@ -69,6 +69,12 @@ impl Witness for MachineWitness<'_> {
     }
     fn page_table_entries(&self, address: VirtAddr) -> Vec<Pte> {
         self.machine.page_table_entries(address)
+    }
+    fn error_record(&self) -> Fact<ErrorRecord> {
+        self.machine.error_record()
+    }
+    fn irp(&self, address: VirtAddr) -> Fact<Irp> {
+        self.machine.irp_at(address)
     }
     fn remarks(&self) -> &[Remark] {
         &self.remarks

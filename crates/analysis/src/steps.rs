@@ -31,11 +31,7 @@ pub(crate) fn next_steps(facts: &Facts<'_>, hypotheses: &[Hypothesis]) -> Vec<Ne
         ));
     }
     if unsure && hypotheses.iter().any(|h| wants_verifier(h.class) && h.confidence >= WORTH_ACTING) {
-        steps.push(step(
-            "Turn Driver Verifier on for the drivers that do not come with Windows (`verifier /standard /driver NAME.sys …`), after setting a restore point, and send the dump it makes.",
-            "it stops the machine where a driver breaks a rule, not where the damage is found later",
-            Some("`verifier /reset`; if Windows no longer starts, do it in safe mode"),
-        ));
+        steps.push(verifier_plan(facts));
     }
     steps.truncate(10);
     steps
@@ -76,6 +72,53 @@ fn for_cause(facts: &Facts<'_>, hypothesis: &Hypothesis) -> Vec<NextStep> {
     }
 }
 
+fn update_firmware() -> NextStep {
+    step(
+        "Update the firmware (BIOS/UEFI) from the maker's page, or go back one version if the trouble began with an update.",
+        "firmware and its ACPI tables run below Windows, and it carries the processor's microcode",
+        Some("flash the version before"),
+    )
+}
+
+fn update_windows() -> NextStep {
+    step(
+        "Install the pending Windows updates.",
+        "Windows and the drivers that come with it are mended there",
+        Some("Settings > Windows Update > Update history > Uninstall updates"),
+    )
+}
+
+/// Driver Verifier for the drivers of this very machine, fewest first: those on the stack, else all that do not come with Windows.
+fn verifier_plan(facts: &Facts<'_>) -> NextStep {
+    const NAMED: usize = 6;
+    let mut images: Vec<&str> = Vec::new();
+    let on_stacks = facts.witness.stacks().iter().take(2).flat_map(|stack| facts.standees(stack));
+    let stacked = on_stacks
+        .filter(|s| s.standing == Standing::ThirdParty)
+        .filter_map(|s| s.frame.place.image.as_deref());
+    let loaded = facts.witness.modules().iter().map(|module| module.image.as_str());
+    let third = |image: &&str| {
+        standing(image) == Standing::ThirdParty
+            && image.rsplit_once('.').is_some_and(|(_, kind)| kind == "sys")
+            && !image.starts_with("dump_")
+    };
+    for image in stacked.chain(loaded.filter(third)) {
+        if !images.contains(&image) && images.len() < NAMED {
+            images.push(image);
+        }
+    }
+    let names = if images.is_empty() { "NAME.sys …".to_owned() } else { images.join(" ") };
+    step(
+        format!(
+            "Set a restore point, then turn Driver Verifier on for a few drivers at a time (`verifier /standard /driver {names}`), restart, use the machine as usual, and analyse the dump it makes."
+        ),
+        "it stops the machine where a driver breaks a rule, not where the damage is found later",
+        Some(
+            "`verifier /reset` and restart; if Windows no longer starts, three failed starts open the recovery: Troubleshoot > Startup Settings > Safe Mode, and `verifier /reset` there",
+        ),
+    )
+}
+
 /// What to do about a kind of cause, whoever it is.
 pub(crate) fn for_class(class: Class) -> Vec<NextStep> {
     match class {
@@ -90,17 +133,9 @@ pub(crate) fn for_class(class: Class) -> Vec<NextStep> {
                 "processors that are driven past their limits err in ways that look like driver bugs",
                 Some("enter the old settings again"),
             ),
-            step(
-                "Update the firmware (BIOS/UEFI) from the maker's page; it carries microcode.",
-                "known processor errors are mended by microcode",
-                None,
-            ),
+            update_firmware(),
         ],
-        Class::FirmwareBios => vec![step(
-            "Update the firmware (BIOS/UEFI) from the maker's page, or go back one version if the trouble began with an update.",
-            "firmware and its ACPI tables run below Windows",
-            Some("flash the version before"),
-        )],
+        Class::FirmwareBios => vec![update_firmware()],
         Class::GpuDriverOrHardware => vec![
             step(
                 "Install the newest (or, if the trouble began with an update, the previous) display driver from the maker, as a clean installation.",
@@ -161,11 +196,7 @@ pub(crate) fn for_class(class: Class) -> Vec<NextStep> {
             "Windows stops when it finds its own code changed",
             None,
         )],
-        Class::OsBug => vec![step(
-            "Install the pending Windows updates.",
-            "bugs of Windows itself are mended there",
-            Some("Settings > Windows Update > Update history > Uninstall updates"),
-        )],
+        Class::OsBug => vec![update_windows()],
         Class::DriverBug
         | Class::VerifierDetectedDriverBug
         | Class::AntivirusOrFilterDriver
@@ -179,12 +210,7 @@ fn for_driver(facts: &Facts<'_>, image: &str) -> Vec<NextStep> {
     let known = knowledge::driver(image);
     let mut steps = Vec::new();
     if standing(image) != Standing::ThirdParty {
-        steps.push(step(
-            format!("{image} comes with Windows: install the pending Windows updates and the newest firmware and chipset drivers of the machine's maker."),
-            "it is updated with Windows, and works with what firmware gives it",
-            None,
-        ));
-        return steps;
+        return vec![update_windows(), update_firmware()];
     }
     let age =
         facts.module(image).and_then(|module| module.link_date.get()).map(stopcode_base::FileTime::date_text);

@@ -14,7 +14,9 @@ pub(crate) fn summary(facts: &Facts<'_>, hypotheses: &[Hypothesis]) -> String {
 fn what_happened(facts: &Facts<'_>) -> String {
     let Some(stop) = &facts.stop else { return "No stop code could be read.".to_owned() };
     let name = stop.name.as_deref().unwrap_or("a code that is not Microsoft's");
-    let mut text = format!("Windows stopped with {:#x} ({name})", stop.base);
+    let live = stopcode_knowledge::bug_check(stop.base).is_some_and(|known| known.live_dump);
+    let verb = if live { "reported" } else { "stopped with" };
+    let mut text = format!("Windows {verb} {:#x} ({name})", stop.base);
     if let Some(exception) = facts.exception() {
         let status = stopcode_knowledge::ntstatus(exception.code).map(|s| s.name);
         let status = status.map_or_else(|| format!("{:#010x}", exception.code), str::to_owned);
@@ -26,6 +28,9 @@ fn what_happened(facts: &Facts<'_>) -> String {
         text.push_str(&format!(", {} after start", duration(uptime)));
     }
     text.push('.');
+    if live {
+        text.push_str(" It can write such a report and go on.");
+    }
     text
 }
 

@@ -9,6 +9,8 @@ use crate::verdict::{Class, Evidence, Hypothesis};
 
 /// Hypotheses below this are left out.
 pub(crate) const NOT_WORTH_SAYING: f64 = 0.02;
+/// What is left to causes that nobody thought of, however clear a case looks: no verdict is certain.
+pub(crate) const UNTHOUGHT_OF: f64 = 0.02;
 /// At most this many hypotheses besides "unknown".
 pub(crate) const MOST_HYPOTHESES: usize = 7;
 
@@ -80,12 +82,12 @@ impl Weights {
 
     /// The weights in use.
     pub const FITTED: Self = Self {
-        strengths: [0.1, 0.37, 0.35, 1.23, 1.95, 2.56, 1.37, 3.21, 3.5],
+        strengths: [0.1, 0.36, 0.36, 1.22, 1.95, 2.53, 1.36, 3.16, 3.51],
         further: 0.71,
-        unknown: -0.28,
+        unknown: -0.26,
         classes: [
-            0.18, 0.01, 0.2, 0.0, 0.13, -0.5, -0.33, -0.57, -0.8, -0.8, 0.01, 0.0, -0.85, -0.57, -0.76,
-            -0.51, 0.0, -0.5, 0.0,
+            0.18, 0.03, 0.2, 0.0, 0.13, -0.5, -0.33, -0.57, -0.8, -0.8, 0.0, 0.0, -0.84, -0.57, -0.76, -0.51,
+            0.0, -0.51, 0.0,
         ],
     };
 
@@ -125,7 +127,14 @@ impl Weights {
     pub fn confidences(&self, hypotheses: &[Hypothesis]) -> Vec<f64> {
         let odds: Vec<f64> = hypotheses.iter().map(|h| self.score(h).clamp(-20.0, 20.0).exp()).collect();
         let total: f64 = odds.iter().sum();
-        odds.into_iter().map(|odds| odds / total).collect()
+        let shares: Vec<f64> = odds.into_iter().map(|odds| odds / total).collect();
+        let known = shares.iter().zip(hypotheses).filter(|(_, h)| h.class != Class::Unknown);
+        let excess = (known.map(|(share, _)| *share).fold(0.0, f64::max) - (1.0 - UNTHOUGHT_OF)).max(0.0);
+        let capped = |(share, hypothesis): (f64, &Hypothesis)| match hypothesis.class {
+            Class::Unknown => share + excess,
+            _ => share.min(1.0 - UNTHOUGHT_OF),
+        };
+        shares.into_iter().zip(hypotheses).map(capped).collect()
     }
 }
 

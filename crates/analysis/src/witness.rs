@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use stopcode_base::{Fact, VirtAddr};
 use stopcode_kernel::{
-    Context, Exception, Module, Place, Processor, Pte, Stack, StopCode, System, Thread, UnloadedModule,
-    Verifier,
+    Context, ErrorRecord, Exception, Irp, Module, Place, Processor, Pte, Stack, StopCode, System, Thread,
+    UnloadedModule, Verifier,
 };
 
 /// What kind of witness this is: it bounds what can be proved.
@@ -85,6 +85,15 @@ pub trait Witness {
     fn page_table_entries(&self, address: VirtAddr) -> Vec<Pte>;
     /// Remarks: black boxes of a dump, prose and further output of a text.
     fn remarks(&self) -> &[Remark];
+
+    /// The error record that a hardware stop points to.
+    fn error_record(&self) -> Fact<ErrorRecord> {
+        Fact::missing("no dump to read it from")
+    }
+    /// The I/O request at an address.
+    fn irp(&self, _address: VirtAddr) -> Fact<Irp> {
+        Fact::missing("no dump to read it from")
+    }
 
     /// The module an address belongs to.
     fn module_at(&self, address: VirtAddr) -> Option<&Module> {

@@ -6,8 +6,8 @@ use crate::facts::{Facts, Standing, Stop, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class, Suspect, SuspectKind};
 use crate::weights;
-use stopcode_base::VirtAddr;
-use stopcode_image::{Access, AccessKind, boundary_x64, needs_leaf1_ecx};
+use stopcode_base::{VirtAddr, X64Registers};
+use stopcode_image::{Access, AccessKind, Instruction, boundary_x64, decode_x64, needs_leaf1_ecx};
 use stopcode_kernel::{Hypervisor, Trust};
 use stopcode_knowledge::{self as knowledge, Category};
 
@@ -245,6 +245,21 @@ fn agreement(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) -> A
         }
         return Agreement::Explained;
     }
+    if null_base(facts, instruction, address) {
+        let text = format!(
+            "`{}` touches {} where its base register is null; the registers at hand hold something else, so they are not those of the moment",
+            squeeze(&instruction.text),
+            address.windbg()
+        );
+        for cause in software_causes(findings) {
+            let item = evidence(Basis::CodeBytes, weights::SLIGHT, text.clone());
+            findings.supports(&cause, item.shown_by(command.clone()).at(at));
+        }
+        findings.missing(
+            "the registers at the moment of the fault: those found contradict the address that was touched",
+        );
+        return Agreement::Explained;
+    }
     let general_protection = address.0 == u64::MAX;
     if instruction.privileged && general_protection {
         return Agreement::NotChecked; // a privileged instruction may raise #GP for its operands
@@ -267,6 +282,22 @@ fn agreement(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) -> A
     );
     impossible(facts, findings, &text, &command, at);
     Agreement::Impossible
+}
+
+/// With null in its registers, would the instruction touch just this address? Then the fault is a null pointer's, and what
+/// the registers hold was read at another moment.
+fn null_base(facts: &Facts<'_>, instruction: &Instruction, address: VirtAddr) -> bool {
+    if address.0 == 0 || address.0 >= NULL_AREA {
+        return false;
+    }
+    let nulls = X64Registers { rip: instruction.address.0, ..X64Registers::default() };
+    let bytes = facts.witness.bytes(instruction.address, 15);
+    let decoded = decode_x64(&bytes, instruction.address, Some(&nulls.into()));
+    decoded.is_some_and(|decoded| {
+        decoded.accesses.iter().any(|access| {
+            access.address.is_some_and(|at| address.0.wrapping_sub(at.0) < access.size.max(1) as u64)
+        })
+    })
 }
 
 /// Touching `size` bytes at `at` faults at `address`: there, or in the next page if the access crosses into it. A general

@@ -1,12 +1,13 @@
 //! Single flipped bits in addresses: what failing memory does, and software hardly ever.
 
 use super::access::{exception_command, fault_address, is_software};
-use super::{memory, processor};
+use super::{memory, processor, single_bit};
 use crate::facts::Facts;
 use crate::findings::{Findings, evidence};
-use crate::verdict::Basis;
+use crate::verdict::{Basis, Class};
 use crate::weights::{self, Strength};
 use stopcode_base::{Registers, VirtAddr};
+use stopcode_kernel::Pte;
 
 /// A pointer and the address it was used for lie within one page of each other.
 const NEAR: u64 = 0x1000;
@@ -15,11 +16,22 @@ const NULL_AREA: u64 = 0x1000;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
+    if (stop.base, stop.arg(1)) == (0x139, 3) {
+        list(facts, findings);
+        return;
+    }
     if !matches!(stop.base, 0x0a | 0xd1 | 0x50 | 0x1e | 0x3b | 0x7e | 0x8e | 0xbe | 0xfc) {
         return;
     }
     let Some(address) = fault_address(facts).filter(|address| address.0 != u64::MAX) else { return };
-    if let Some(bit) = lone_bit(address) {
+    if let Some(entry) = unmapped_by_one_bit(facts, address) {
+        let text = format!(
+            "the page-table entry of {}, {:#x}, holds all that the entry of a mapped kernel page holds (written, accessed, dirty, global) but for its valid bit",
+            address.windbg(),
+            entry.value
+        );
+        found(facts, findings, weights::CLEAR, &text, 0, address);
+    } else if let Some(bit) = lone_bit(address) {
         let text = format!(
             "the address it touched, {}, is a null pointer plus {:#x} with one bit (bit {bit}) set: the code's check for null let it pass",
             address.windbg(),
@@ -35,7 +47,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         found(facts, findings, weights::CLEAR, &text, bit, address);
     } else if let Some((bit, whole)) = beside_known_memory(facts, address) {
         let text = format!(
-            "the address it touched, {}, is not canonical and one flipped bit (bit {bit}) away from {}, which this dump holds",
+            "the address it touched, {}, is not there and one flipped bit (bit {bit}) away from {}, which this dump holds",
             address.windbg(),
             whole.windbg()
         );
@@ -90,12 +102,77 @@ fn beside_a_register(facts: &Facts<'_>, address: VirtAddr) -> Option<(u32, Strin
     })
 }
 
-/// A non-canonical address that one bit turns into memory the dump holds.
+/// The level-1 entry of an address whose valid bit alone is missing. Entries of pages that are paged out or in transition
+/// hold a protection in place of these bits, and none that reads so is given to kernel pages.
+fn unmapped_by_one_bit(facts: &Facts<'_>, address: VirtAddr) -> Option<Pte> {
+    /// Writable, accessed, dirty, global.
+    const MAPPED: u64 = 0x162;
+    let entries = facts.witness.page_table_entries(address);
+    entries.into_iter().find(|entry| entry.level == 1 && !entry.valid() && entry.value & 0x1e2 == MAPPED)
+}
+
+/// A list whose link is one flipped bit away from one that closes it: an entry that a register points to, its neighbours,
+/// and the pointers between them.
+fn list(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(context) = facts.context().filter(|_| facts.is_dump()) else { return };
+    let word = |at: VirtAddr| {
+        let bytes = facts.witness.bytes(at, 8);
+        Some(u64::from_le_bytes(bytes.as_ref().try_into().ok()?))
+    };
+    let mut entries: Vec<u64> = Vec::new();
+    for (index, (_, value)) in context.registers.named().into_iter().enumerate() {
+        if context.known >> index & 1 != 0 {
+            // The head, say, is at hand, and the entry behind it is the one that was damaged.
+            let neighbours = [word(VirtAddr(value)), word(VirtAddr(value).plus(8))];
+            entries.extend(
+                [Some(value)].into_iter().chain(neighbours).flatten().filter(|at| VirtAddr(*at).is_kernel()),
+            );
+        }
+    }
+    for entry in entries {
+        // Forward links point to entries whose backward link, eight bytes on, points back; and the other way round.
+        for (name, own, back) in [("Flink", 0, 8), ("Blink", 8, 0)] {
+            let Some(link) = word(VirtAddr(entry).plus(own)).filter(|link| VirtAddr(*link).is_kernel())
+            else {
+                continue;
+            };
+            let returned = word(VirtAddr(link).plus(back));
+            if returned == Some(entry) {
+                continue;
+            }
+            let whole = (3..48).find(|bit| word(VirtAddr(link ^ 1 << bit).plus(back)) == Some(entry));
+            let other = returned
+                .filter(|other| single_bit(other ^ entry))
+                .map(|other| (other ^ entry).trailing_zeros());
+            let Some(bit) = whole.or(other) else { continue };
+            let text = format!(
+                "the list entry at {}: its {name} {link:#x} and what points back to it differ in one bit (bit {bit}) from a list that is whole",
+                VirtAddr(entry).windbg()
+            );
+            let item = |weight| {
+                let item = evidence(Basis::Memory, weight, text.clone());
+                item.shown_by(format!("dq {entry:#x} L2")).with_bit(bit).at(VirtAddr(entry))
+            };
+            findings.supports(&memory(), item(weights::STRONG));
+            findings.supports(&processor(), item(weights::SLIGHT));
+            let damaged = |class| is_software(class) || class == Class::PoolCorruptionByDriver;
+            findings.contradicts_all(|cause| damaged(cause.class), &item(weights::CLEAR));
+            return;
+        }
+    }
+}
+
+/// An address that one bit turns into memory the dump holds.
 fn beside_known_memory(facts: &Facts<'_>, address: VirtAddr) -> Option<(u32, VirtAddr)> {
-    if !facts.is_dump() || address.is_canonical() {
+    // The bits below are those in which neighbours differ.
+    let lowest = if address.is_canonical() { 21 } else { 47 };
+    if !facts.is_dump()
+        || !address.is_kernel() && address.is_canonical()
+        || !facts.witness.bytes(address, 1).is_empty()
+    {
         return None;
     }
-    (47..64)
+    (lowest..64)
         .map(|bit| (bit, VirtAddr(address.0 ^ (1 << bit))))
         .find(|(_, whole)| whole.is_kernel() && facts.witness.bytes(*whole, 8).len() == 8)
 }

@@ -460,7 +460,8 @@ fn verifiers_part(facts: &Facts<'_>, findings: &mut Findings) {
         evidence(Basis::Verifier, weights::SLIGHT, text).shown_by("k")
     } else if flags != 0 {
         let text = format!(
-            "Driver Verifier was on (flags {flags:#x}): its checks add frames to every call that it watches, which would not be there without it"
+            "Driver Verifier was on ({}): its checks add frames to every call that it watches, which would not be there without it",
+            super::verifier::options(flags)
         );
         evidence(Basis::Verifier, weights::SLIGHT, text).shown_by("!verifier")
     } else {

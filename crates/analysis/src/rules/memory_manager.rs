@@ -37,6 +37,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
             // Page frames are handed out through lists of pages that drivers fill and return; doing that wrongly damages them
             // more often than memory fails.
             findings.supports(&super::pool::by_driver(facts), item(weights::MODERATE));
+            findings.supports(&Cause::of(Class::PoolCorruptionByDriver), item(weights::NOTED));
             findings.supports(&memory(), item(weights::NOTED));
         }
         (0x12b, _) => {

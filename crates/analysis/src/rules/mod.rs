@@ -8,6 +8,7 @@ mod environment;
 mod foreign;
 mod hang;
 mod hardware;
+mod integrity;
 mod memory_manager;
 mod own_act;
 mod pool;
@@ -30,9 +31,10 @@ use stopcode_knowledge::{self as knowledge, Category};
 type Rule = fn(&Facts<'_>, &mut Findings);
 
 /// In this order: a rule may look at what earlier ones found (`environment` weighs against all of them).
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     verifier::rule,
     own_act::rule,
+    integrity::rule,
     double_fault::rule,
     memory_manager::rule,
     pool::rule,

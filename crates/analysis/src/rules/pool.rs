@@ -5,6 +5,7 @@ use crate::facts::{Facts, Standee, Standing, Stop};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class, Evidence};
 use crate::weights::{self, Strength};
+use stopcode_base::VirtAddr;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
@@ -58,6 +59,46 @@ fn damaged(facts: &Facts<'_>, findings: &mut Findings) {
     );
     let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
     blame(facts, findings, item);
+    header_bit(facts, findings);
+}
+
+/// Headers of neighbouring blocks that would fit together but for one bit: 0x19 with Arg1 0x20 gives the block (Arg2) and the
+/// next one (Arg3). `POOL_HEADER` on x64: the size of the block before, index, own size, each in 16 bytes; then the tag.
+fn header_bit(facts: &Facts<'_>, findings: &mut Findings) {
+    let stop =
+        facts.stop.as_ref().filter(|stop| stop.base == 0x19 && stop.arg(1) == 0x20 && facts.x64_dump());
+    let Some(stop) = stop else { return };
+    let header =
+        |at: u64| -> Option<[u8; 8]> { facts.witness.bytes(VirtAddr(at), 8).as_ref().try_into().ok() };
+    let Some(block) = header(stop.arg(2)) else { return };
+    // What overruns a block writes over the tag behind it as well.
+    let tagged =
+        |header: &[u8; 8]| header.iter().skip(4).all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    let size = block[2];
+    let bits = (0..8).find_map(|bit| {
+        let whole = size ^ 1 << bit;
+        let behind = header(stop.arg(2) + u64::from(whole) * 16)?;
+        (whole != 0 && behind[0] == whole && tagged(&behind) && tagged(&block)).then_some(("size", bit))
+    });
+    let next = header(stop.arg(2) + u64::from(size) * 16).filter(tagged);
+    let returned = next.map(|next| next[0] ^ size).filter(|bits| bits.is_power_of_two() && tagged(&block));
+    let Some((field, bit)) =
+        returned.map(|bits| ("next block's size before it", bits.trailing_zeros())).or(bits)
+    else {
+        return;
+    };
+    let text = format!(
+        "the headers of the block at {:#x} and of its neighbour are sound, tags included, but for one bit (bit {bit}) of the {field}",
+        stop.arg(2)
+    );
+    let item = |weight| {
+        evidence(Basis::Memory, weight, text.clone())
+            .shown_by(format!("!pool {:#x}", stop.arg(2)))
+            .with_bit(bit)
+    };
+    findings.supports(&memory(), item(weights::STRONG));
+    findings.supports(&super::processor(), item(weights::SLIGHT));
+    findings.contradicts_all(|cause| cause.class == Class::PoolCorruptionByDriver, &item(weights::CLEAR));
 }
 
 /// The nearest driver, or whichever damaged the data before; failing memory last.

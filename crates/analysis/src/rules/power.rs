@@ -1,10 +1,11 @@
 //! Power transitions: 0x9F and 0xA0. The device that holds up the transition names the driver.
 
 use super::{driver_cause, firmware};
-use crate::facts::{Facts, Standing};
+use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class};
 use crate::weights;
+use stopcode_base::VirtAddr;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
@@ -45,6 +46,7 @@ fn driver_power_state(facts: &Facts<'_>, findings: &mut Findings) {
     // The device may be a USB one, and what holds the request may be a lock: no more than a base rate.
     findings.supports(&Cause::of(Class::DriverBug), item(weights::SLIGHT));
     findings.supports(&Cause::of(Class::DeadlockOrHang), item(weights::NOTED));
+    holder(facts, findings);
     let Some(stack) = facts.judged() else { return };
     if let Some((standee, image)) = facts
         .standees(stack)
@@ -60,10 +62,32 @@ fn driver_power_state(facts: &Facts<'_>, findings: &mut Findings) {
             evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k"),
         );
     }
-    if facts.is_dump() {
-        findings.missing(
-            "the IRP's current stack location and the device stack: whose driver holds the request"
-                .to_owned(),
-        );
+}
+
+/// The driver whose part of the power request is the current one: it has not passed it on.
+fn holder(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = facts.stop.as_ref().filter(|stop| stop.arg(1) == 3 && facts.is_dump()) else { return };
+    let irp = facts.witness.irp(VirtAddr(stop.arg(4)));
+    let current =
+        irp.value().and_then(|irp| irp.locations.get(usize::from(irp.current_location).checked_sub(1)?));
+    let Some(driver) = current.and_then(|location| location.driver.value()) else {
+        let why =
+            irp.reason().unwrap_or("its current stack location or the device's driver is not in this dump");
+        findings.missing(format!("whose driver holds the power request {:#x}: {why}", stop.arg(4)));
+        return;
+    };
+    // A driver object is called after its service, which mostly is called after the image.
+    let service = driver.rsplit('\\').next().unwrap_or_default().to_ascii_lowercase();
+    let image = format!("{service}.sys");
+    let text = format!(
+        "the current stack location of the power request belongs to {driver}: it has not passed it on"
+    );
+    let item =
+        |weight| evidence(Basis::Memory, weight, text.clone()).shown_by(format!("!irp {:#x}", stop.arg(4)));
+    if facts.module(&image).is_none() {
+        findings.supports(&Cause::of(Class::DriverBug), item(weights::SLIGHT));
+        return;
     }
+    let weight = if standing(&image) == Standing::ThirdParty { weights::STRONG } else { weights::MODERATE };
+    findings.supports(&driver_cause(facts, &image), item(weight));
 }

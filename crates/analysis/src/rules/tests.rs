@@ -261,6 +261,75 @@ fn a_machine_check_of_the_memory_controller_names_memory_and_one_of_a_cache_does
 }
 
 #[test]
+fn a_fault_that_a_null_register_explains_is_no_processors() {
+    // cmp byte ptr [rcx+29h],5 at address 29h, with a trap frame whose rcx is something else
+    let registers = X64Registers { gpr: [DRIVERS; 16], ..X64Registers::default() };
+    let at = |touched| {
+        Fake::new(0xd1, [touched, 2, 0, DRIVERS + 0x1000]).module("a.sys").fault(
+            VirtAddr(DRIVERS + 0x1000),
+            touched,
+            registers,
+            &[0x80, 0x79, 0x29, 0x05],
+        )
+    };
+    assert!(says(&at(0x29), Class::DriverBug, "base register is null"));
+    assert!(of(&judge(&at(0x29)), Class::ProcessorHardware).is_none());
+    assert!(says(&at(0x1234_5678_0000), Class::ProcessorHardware, "cannot have raised it"));
+}
+
+#[test]
+fn who_holds_the_power_request_is_read_from_it() {
+    let stop = || Fake::new(0x9f, [3, 1, 2, 0xffff_e000_0000_1000]).module("holder.sys");
+    assert_eq!(
+        lead(&stop().request(0xffff_e000_0000_1000, "\\Driver\\holder")).1.as_deref(),
+        Some("holder.sys")
+    );
+    assert_eq!(lead(&stop().request(0xffff_e000_0000_1000, "\\Driver\\absent")).1, None);
+    assert_eq!(lead(&stop()).1, None);
+}
+
+#[test]
+fn a_known_instability_adds_to_a_suspicion_and_makes_none() {
+    let name = "13th Gen Intel(R) Core(TM) i9-13900K";
+    assert!(says(&Fake::new(0x101, [0x18, 0, 0, 3]).processor(name), Class::ProcessorHardware, "maker says"));
+    assert!(of(&judge(&Fake::new(0xe2, [0; 4]).processor(name)), Class::ProcessorHardware).is_none());
+}
+
+#[test]
+fn whoever_was_interrupted_is_not_blamed_for_the_machine() {
+    let frames = ["nt!KeBugCheckEx", "nt!HalBugCheckSystem", "bystander.sys"];
+    for code in [0x124, 0x9c, 0xe2, 0xa5] {
+        let (class, module, _) = lead(&Fake::new(code, [0; 4]).stack(&frames));
+        assert_ne!((class, module.as_deref()), (Class::DriverBug, Some("bystander.sys")), "{code:#x}");
+    }
+}
+
+#[test]
+fn no_advice_is_given_twice_and_the_plan_names_this_machines_drivers() {
+    let verdict =
+        judge(&Fake::new(0x1e, [0xc000_0005, NT + 0x1000, 0, 0]).stack(&KERNEL_STACK).module("extra.sys"));
+    let texts: Vec<&str> = verdict.next_steps.iter().map(|step| step.text.as_str()).collect();
+    assert!(texts.iter().filter(|text| text.contains("Update the firmware")).count() <= 1, "{texts:?}");
+    assert!(texts.iter().any(|text| text.contains("/driver extra.sys")), "{texts:?}");
+}
+
+#[test]
+fn a_bucket_is_the_same_with_and_without_symbols() {
+    let bucket = |frames: &[&str]| judge(&Fake::new(0xd1, [8, 2, 0, 0]).stack(frames)).bucket;
+    assert_eq!(bucket(&["nt!KeBugCheckEx", "guilty.sys!Named"]), bucket(&["nt", "guilty.sys"]));
+}
+
+#[test]
+fn a_changed_kernel_is_nobodys_proof_and_a_crasher_is_known() {
+    let changed = Fake::new(0x109, [0, 0, 0, 1]);
+    assert!(says(&changed, Class::TamperingOrResearchTool, "hook it"));
+    assert!(lead(&changed).2 < 0.6);
+    assert!(of(&judge(&Fake::new(0xd1, [0; 4])), Class::TamperingOrResearchTool).is_none());
+    let asked = Fake::new(0xd1, [0; 4]).stack(&["nt!KeBugCheckEx", "nt!KiPageFault", "myfault.sys"]);
+    assert_eq!(lead(&asked).0, Class::IntentionalOrTest);
+}
+
+#[test]
 fn storage_is_named_for_what_could_not_be_read_back_and_not_for_a_process_that_died() {
     assert_eq!(lead(&Fake::new(0x7a, [0, 0xc000_0185, 0, 0])).0, Class::StorageHardware);
     assert!(lead(&Fake::new(0xef, [0; 4])).2 < 0.5);

@@ -7,6 +7,7 @@ use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class};
 use crate::weights;
 use stopcode_base::VirtAddr;
+use stopcode_knowledge as knowledge;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
@@ -17,6 +18,17 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
+/// Driver Verifier's options in words: `flags 0x209bb: special pool, force IRQL checking, …`.
+pub(super) fn options(flags: u32) -> String {
+    let mut names: Vec<&str> = knowledge::verifier::names(flags).collect();
+    let shown = names.len().min(6);
+    let rest = names.len() - shown;
+    names.truncate(shown);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    let names = if names.is_empty() { String::new() } else { format!(": {}{more}", names.join(", ")) };
+    format!("flags {flags:#x}{names}")
+}
+
 /// Stops by which Driver Verifier, or the special pool that it turns on, says who broke a rule.
 pub(super) const fn is_verifiers(base: u32) -> bool {
     matches!(base, 0xc1 | 0xc4 | 0xc6 | 0xc9 | 0xcc | 0xcd | 0xd5 | 0xd6 | 0xe6 | 0xf1 | 0xf6)
@@ -25,8 +37,11 @@ pub(super) const fn is_verifiers(base: u32) -> bool {
 /// Verifier stops in the offender's call: the nearest driver below it is who broke the rule.
 fn caught(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
+    // The table's own words for the rule say more than the code's name.
+    let rule = knowledge::bug_check(stop.base).and_then(|known| known.selected_subcode(&stop.arguments));
+    let rule = rule.map(|rule| format!(": {}", rule.meaning)).unwrap_or_default();
     let text = format!(
-        "{}: Driver Verifier (or special pool) caught a driver in the act (Arg1 {:#x})",
+        "{}: Driver Verifier (or special pool) caught a driver in the act (Arg1 {:#x}{rule}); without it the machine would have gone on, with the damage done",
         stop.name.as_deref().unwrap_or("a Verifier stop"),
         stop.arg(1)
     );
