@@ -124,13 +124,8 @@ impl Fake {
             let base = self.modules.iter().find(|m| m.image == image).unwrap().base;
             let instruction = base.plus(0x1000 + 0x10 * index as u64);
             let place = Place { symbol, offset: 0x10, ..self.place(instruction) };
-            list.push(Frame {
-                instruction,
-                stack_pointer: VirtAddr(*pointer),
-                place,
-                trust: if index == 0 { Trust::Context } else { Trust::Unwind },
-                gap_before: false,
-            });
+            let trust = if index == 0 { Trust::Context } else { Trust::Unwind };
+            list.push(Frame::told(instruction, VirtAddr(*pointer), place, trust));
         }
         self.stacks.push(Stack {
             kind: StackKind::BugCheck,
@@ -138,6 +133,7 @@ impl Fake {
             processor: None,
             frames: list,
             ended: "told so".to_owned(),
+            refused: Vec::new(),
         });
         self
     }

@@ -1,14 +1,15 @@
 //! A witness and its verdict, written down as a report.
 
 use crate::report::{
-    ArgumentReport, BucketReport, DumpReport, EvidenceReport, ExceptionReport, FrameReport, HypothesisReport,
-    InputReport, ModuleReport, NextStepReport, ProblemReport, SCHEMA_VERSION, SecondaryDataReport,
-    StackReport, StopReport, SuspectReport, SystemReport, UnloadedModuleReport, VerdictReport,
+    ArgumentReport, BucketReport, CrossingReport, DumpReport, EvidenceReport, ExceptionReport, FrameReport,
+    HypothesisReport, InputReport, ModuleReport, NextStepReport, ProblemReport, RefusedReport,
+    SCHEMA_VERSION, SecondaryDataReport, StackReport, StopReport, SuspectReport, SystemReport,
+    UnloadedModuleReport, VerdictReport,
 };
 use stopcode_analysis::{Basis, Evidence, Hypothesis, NextStep, Verdict, Witness};
 use stopcode_base::{Problem, Severity, VirtAddr, visible};
 use stopcode_dump::{Blob, Dump};
-use stopcode_kernel::{Frame, Module, Stack, StackKind, StopCode, System};
+use stopcode_kernel::{Crossing, Frame, Module, Stack, StackKind, StopCode, System, area_words};
 use stopcode_knowledge as knowledge;
 
 /// `0x` and lower-case digits, without padding.
@@ -160,6 +161,22 @@ fn stack(stack: &Stack) -> StackReport {
         processor: stack.processor,
         frames: stack.frames.iter().map(frame).collect(),
         ended: stack.ended.clone(),
+        refused: stack
+            .refused
+            .iter()
+            .map(|(frame, why)| RefusedReport { frame: *frame, why: why.clone() })
+            .collect(),
+    }
+}
+
+fn crossing(crossing: &Crossing) -> CrossingReport {
+    let (from, to) = crossing.switch().unzip();
+    CrossingReport {
+        turn: crossing.turn.id().to_owned(),
+        text: crossing.turn.to_string(),
+        from: from.map(area_words),
+        to: to.map(area_words),
+        trap_frame: crossing.trap_frame.map(address),
     }
 }
 
@@ -174,6 +191,7 @@ fn frame(frame: &Frame) -> FrameReport {
         offset: frame.place.image.is_some().then_some(frame.place.offset),
         trust: frame.trust.id().to_owned(),
         gap_before: frame.gap_before,
+        crossing: frame.crossing.as_ref().map(crossing),
         uncertain: frame.place.uncertain,
         unloaded: frame.place.unloaded,
     }

@@ -1,7 +1,7 @@
 //! Inputs, grouping and the joint verdict: the one [`analyze`] that every host calls.
 //!
 //! *Promises*: every input comes back in the report, unreadable ones with their reason; one bad file never spoils the
-//! others; no network is touched.
+//! others; a network is only touched by the [`Online`] that a host hands in.
 //! *Must never know*: which host called, and how a report is printed.
 
 mod describe;
@@ -16,8 +16,9 @@ use input::{Found, Input};
 use judge::Judged;
 use rayon::prelude::*;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use stopcode_symbols::SymbolSource;
+use stopcode_symbols::{Online, SymbolSource};
 
 /// How far the work is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,8 +32,12 @@ pub struct Step {
 /// What a host may ask for.
 #[derive(Clone, Default)]
 pub struct Options<'o> {
-    /// Symbol files and folders.
+    /// Symbol files, folders and symbol paths.
     pub symbols: Vec<PathBuf>,
+    /// Where to keep what took long to work out of symbol files; with none, nothing is kept.
+    pub cache: Option<PathBuf>,
+    /// Asks symbol servers for what is not on this machine; with none, no network is touched.
+    pub online: Option<Arc<Online>>,
     /// Told after every input; may be called from any thread.
     pub progress: Option<&'o (dyn Fn(Step) + Sync)>,
 }
@@ -41,7 +46,13 @@ pub struct Options<'o> {
 ///
 /// One file that is no archive gives [`Report::One`]; anything else [`Report::Many`].
 pub fn analyze(paths: &[PathBuf], options: &Options<'_>) -> Report {
-    let symbols = SymbolSource::new(options.symbols.iter().cloned());
+    let mut symbols = SymbolSource::new(options.symbols.iter().cloned());
+    if let Some(online) = &options.online {
+        symbols = symbols.with_online(Arc::clone(online));
+    }
+    if let Some(cache) = &options.cache {
+        symbols = symbols.with_cache(cache.clone());
+    }
     let Found { inputs, single } = input::find(paths);
     let done = AtomicUsize::new(0);
     let all = inputs.len();

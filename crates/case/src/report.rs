@@ -188,6 +188,33 @@ pub struct StackReport {
     pub frames: Vec<FrameReport>,
     /// Why the walk ended.
     pub ended: String,
+    /// Where unwind data of an image at hand led no further, and what follows was searched for.
+    pub refused: Vec<RefusedReport>,
+}
+
+/// Unwind data that led no further.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct RefusedReport {
+    /// Index of the frame whose caller it did not give.
+    pub frame: usize,
+    /// Why.
+    pub why: String,
+}
+
+/// A turn of the kernel's between a frame and the one before.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct CrossingReport {
+    /// `trap`, `exception`, `interrupt`, `double_fault`, `nmi`, `machine_check`, `system_call`, `user_mode`,
+    /// `stack_switch`, `switched_out`.
+    pub turn: String,
+    /// The same in words.
+    pub text: String,
+    /// What the stack of the frame before is, where it is known and another.
+    pub from: Option<String>,
+    /// What the stack of this frame is, where it is known and another.
+    pub to: Option<String>,
+    /// Address of the `KTRAP_FRAME` that holds this frame's registers.
+    pub trap_frame: Option<String>,
 }
 
 /// A frame.
@@ -205,10 +232,13 @@ pub struct FrameReport {
     pub symbol: Option<String>,
     /// From the symbol, or from the module's base where there is none.
     pub offset: Option<u64>,
-    /// `context`, `trap_frame`, `machine_frame`, `unwind`, `pdb_assisted`, `scan_call`, `scan`.
+    /// `context`, `trap_frame`, `machine_frame`, `unwind`, `pdb_assisted`, `unwind_from_scan`, `scan_call`,
+    /// `scan`.
     pub trust: String,
     /// Frames may be missing between this one and the one before.
     pub gap_before: bool,
+    /// What happened between this frame and the one before, if it is no plain call.
+    pub crossing: Option<CrossingReport>,
     /// The symbol is only the nearest one below.
     pub uncertain: bool,
     /// The driver was unloaded.

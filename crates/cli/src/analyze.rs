@@ -1,16 +1,18 @@
 //! `stopcode analyze`.
 
+use crate::online::{self, Log, Outcome, Patience};
 use clap::{Args, ValueEnum};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use stopcode_base::visible;
 use stopcode_case::{Options, Report};
 use stopcode_report::{Format, Style};
 
 /// Analyse dumps, folders or zip archives of dumps, or pasted WinDbg text.
 ///
 /// One file gives one report; several paths, a folder or an archive give one report a dump and a joint verdict a machine.
-/// Nothing is uploaded and nothing is fetched.
+/// Nothing is uploaded, and nothing is fetched without --online.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -36,12 +38,15 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Symbols: PDBs, images, ISF files (.json, .json.xz), folders or stores of them, or a symbol path as in
-    /// _NT_SYMBOL_PATH (srv*STORE*...; servers in it are not asked); may be given several times.
+    /// _NT_SYMBOL_PATH (srv*STORE*SERVER), which is read if this is not given; may be given several times.
     #[arg(long, value_name = "PATH")]
     symbols: Vec<PathBuf>,
-    /// Allow the network. Without it no connection is ever tried.
+    /// Allow the network: symbol servers are asked for what is not on this machine, Microsoft's if the symbol path
+    /// names none. Without it no connection is ever tried.
     #[arg(long)]
     online: bool,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -58,16 +63,26 @@ enum Shape {
 const NO_VERDICT: u8 = 2;
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    if arguments.online {
-        say(
-            "note: this version has no symbol servers yet; --online fetches nothing, the analysis is the offline one",
-        );
-    }
+    let log = Log::default();
+    let online = arguments.online.then(|| online::online(arguments.patience, log.clone())).transpose();
+    let online = online.unwrap_or_else(|error| {
+        say(&format!("note: {error}; the analysis is the offline one"));
+        None
+    });
     let progress = crate::progress::Progress::new();
-    let options =
-        Options { symbols: arguments.symbols.clone(), progress: Some(&|step| progress.show(&step)) };
+    let options = Options {
+        symbols: online::symbol_paths(&arguments.symbols),
+        online,
+        cache: Some(stopcode_symbols::default_cache()),
+        progress: Some(&|step| progress.show(&step)),
+    };
     let report = stopcode_case::analyze(&arguments.paths, &options);
     progress.clear();
+    for (file, outcome) in log.take() {
+        if let Outcome::Failed(why) = outcome {
+            say(&format!("note: {} could not be fetched: {}", visible(&file), visible(&why)));
+        }
+    }
     if let Err(error) = print(arguments, &report) {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return ExitCode::SUCCESS; // the reader had enough

@@ -1,6 +1,8 @@
 //! The stopcode command: thin. It reads arguments, calls the rooms below, and prints what they say.
 
 mod analyze;
+mod fetch;
+mod online;
 mod progress;
 mod symbols;
 

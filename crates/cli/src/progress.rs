@@ -21,12 +21,17 @@ impl Progress {
     }
 
     pub(crate) fn show(&self, step: &Step) {
+        self.line(&format!("{} of {} read", step.done, step.all));
+    }
+
+    /// Shows a line in the place of the one before.
+    pub(crate) fn line(&self, text: &str) {
         if !self.terminal || self.started.elapsed() < PATIENCE {
             return;
         }
         self.shown.store(true, Ordering::Relaxed);
         // A terminal that went away is no reason to stop.
-        let _ = write!(io::stderr(), "\r{} of {} read", step.done, step.all);
+        let _ = write!(io::stderr(), "\r\x1b[K{text}");
     }
 
     /// Takes the line away before anything else is printed.

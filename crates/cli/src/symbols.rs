@@ -8,7 +8,8 @@ use stopcode_dump::Dump;
 use stopcode_image::Image;
 use stopcode_kernel::Machine;
 use stopcode_symbols::{
-    Found, How, Isf, Pdb, Reach, SymbolKind, SymbolSource, SymbolTable, demangle, exports, unpack_xz,
+    Found, How, Isf, NamePackWriter, Packing, Pdb, PdbKey, Reach, SymbolKind, SymbolSource, SymbolTable,
+    default_cache, demangle, exports, unpack_xz,
 };
 
 /// Look into symbol files: PDBs, Volatility's tables (.json, .json.xz), and images (their exports).
@@ -48,6 +49,23 @@ Each line says what was found: the symbol's own start, a place in it, or only th
         #[arg(required = true, value_parser = hexadecimal)]
         rva: Vec<u32>,
     },
+    /// Put the names of many builds into one small file.
+    #[command(after_help = "\
+Example:
+  stopcode symbols pack -o kernels.names ~/isf/
+  stopcode analyze --symbols kernels.names MINI.dmp
+
+Each name is kept once, whatever number of builds has it. A pack serves wherever symbol files do.")]
+    Pack {
+        /// PDBs, tables, and folders of tables.
+        #[arg(required = true, value_name = "PATH")]
+        inputs: Vec<PathBuf>,
+        /// The pack.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Fetch the images and PDBs of a dump's modules from symbol servers into the store.
+    Fetch(crate::fetch::Arguments),
     /// Say which kernel a dump is of, and by what.
     Identify {
         /// A dump.
@@ -84,9 +102,17 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let done = match &arguments.command {
         Command::List { file, format } => table(file).map(|table| list(&table, *format, &mut out)),
         Command::Lookup { file, rva } => table(file).map(|table| lookup(&table, rva, &mut out)),
+        Command::Pack { inputs, output } => pack(inputs, output, &mut out),
+        Command::Fetch(arguments) => match crate::fetch::run(arguments, &mut out) {
+            Ok(Ok(true)) => Ok(Ok(())),
+            Ok(Ok(false)) => Err("not all that was wanted could be had".to_owned()),
+            Ok(Err(error)) => Ok(Err(error)),
+            Err(error) => Err(error),
+        },
         Command::Identify { dump, symbols } => {
-            let machine =
-                Dump::open(dump).map(|dump| Machine::new(dump, &SymbolSource::new(symbols.iter().cloned())));
+            let symbols = SymbolSource::new(crate::online::symbol_paths(symbols));
+            let symbols = symbols.with_cache(default_cache());
+            let machine = Dump::open(dump).map(|dump| Machine::new(dump, &symbols));
             machine.map(|machine| identify(&machine, &mut out)).map_err(|error| error.to_string())
         }
     };
@@ -96,7 +122,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Err(error) => error.to_string(),
         },
-        Err(error) => error,
+        Err(error) => {
+            _ = out.flush();
+            error
+        }
     };
     crate::analyze::say(&format!("error: {}", visible(&failed)));
     ExitCode::from(NOTHING)
@@ -104,6 +133,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 /// The names in a file, whichever of the three kinds it is.
 fn table(path: &Path) -> Result<SymbolTable, String> {
+    keyed_table(path).map(|(table, _)| table)
+}
+
+/// And the PDB they are of, where the file says.
+fn keyed_table(path: &Path) -> Result<(SymbolTable, Option<PdbKey>), String> {
     let place = path.display();
     let metadata = std::fs::metadata(path).map_err(|error| format!("{place}: {error}"))?;
     if !metadata.is_file() || metadata.len() > MAX_FILE {
@@ -118,11 +152,11 @@ fn table(path: &Path) -> Result<SymbolTable, String> {
     if bytes.starts_with(b"Microsoft C/C++ MSF") {
         let pdb = Pdb::parse(&bytes).map_err(|error| format!("{place}: {error}"))?;
         told(pdb.damage);
-        return Ok(pdb.symbols);
+        return Ok((pdb.symbols, Some(pdb.key)));
     }
     if bytes.starts_with(b"MZ") {
         let image = Image::of_file(&bytes).map_err(|error| format!("{place}: {error}"))?;
-        return Ok(exports(&image));
+        return Ok((exports(&image), None));
     }
     let (json, broken) = if bytes.starts_with(b"\xfd7zXZ\0") {
         unpack_xz(&bytes, MAX_FILE).map_err(|error| format!("{place}: {error}"))?
@@ -132,7 +166,35 @@ fn table(path: &Path) -> Result<SymbolTable, String> {
     let isf =
         Isf::parse(&json).map_err(|error| format!("{place}: neither a PDB nor an image, and {error}"))?;
     told(isf.damage.or_else(|| broken.map(|error| error.to_string())));
-    Ok(isf.symbols)
+    let key = isf.key.or_else(|| PdbKey::of_file_name(&path.file_name()?.to_string_lossy()));
+    Ok((isf.symbols, key))
+}
+
+/// Packs what has a key; says what has none.
+fn pack(inputs: &[PathBuf], output: &Path, out: &mut impl Write) -> Result<io::Result<()>, String> {
+    let mut writer = NamePackWriter::default();
+    let mut files: Vec<PathBuf> = inputs.iter().filter(|path| !path.is_dir()).cloned().collect();
+    let folders = SymbolSource::new(inputs.iter().filter(|path| path.is_dir()).cloned());
+    files.extend(folders.candidates().iter().map(|candidate| candidate.path.clone()));
+    for path in &files {
+        let (table, key) = keyed_table(path)?;
+        let Some(key) = key else {
+            crate::analyze::say(&format!(
+                "note: {}: does not say which PDB it is of; left out",
+                path.display()
+            ));
+            continue;
+        };
+        writer.add(key, &key.to_string(), &table);
+    }
+    let builds = writer.len();
+    if builds == 0 {
+        return Err("nothing to pack".to_owned());
+    }
+    let written =
+        writer.finish(Packing::Xz).and_then(|bytes| std::fs::write(output, &bytes).map(|()| bytes.len()));
+    let bytes = written.map_err(|error| format!("{}: {error}", output.display()))?;
+    Ok(writeln!(out, "{builds} builds, {bytes} bytes"))
 }
 
 fn list(table: &SymbolTable, format: Shape, out: &mut impl Write) -> io::Result<()> {

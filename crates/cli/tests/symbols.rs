@@ -62,6 +62,30 @@ fn a_dump_is_identified_with_reasons() {
 }
 
 #[test]
+fn names_of_many_builds_fit_into_one_file() {
+    let test = "names_of_many_builds";
+    let place = "data/isf/symbols/windows/ntkrnlmp.pdb";
+    let (Some(tables), Some(dump)) = (shared(test, place), shared(test, "data/dumps/triage_x64.dmp")) else {
+        return;
+    };
+    let mut files: Vec<_> = std::fs::read_dir(&tables).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let own = files.iter().find(|path| path.to_str().unwrap().contains("5278AFF8")).unwrap().clone();
+    let some =
+        files.iter().filter(|path| **path != own).take(2).chain([&own]).map(|path| path.to_str().unwrap());
+    let pack = std::env::temp_dir().join(format!("stopcode-{}.names", std::process::id()));
+    let arguments: Vec<&str> = ["pack", "-o", pack.to_str().unwrap()].into_iter().chain(some).collect();
+    let (code, out, errors) = symbols(&arguments);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(out.starts_with("3 builds, "), "{out}");
+    let (_, by_pack, _) = symbols(&["identify", "--symbols", pack.to_str().unwrap(), dump.to_str().unwrap()]);
+    let (_, by_table, _) = symbols(&["identify", "--symbols", own.to_str().unwrap(), dump.to_str().unwrap()]);
+    std::fs::remove_file(&pack).unwrap();
+    assert!(by_pack.ends_with(&format!("names        {}\n", pack.display())), "{by_pack}");
+    assert_eq!(by_pack.lines().take(4).collect::<Vec<_>>(), by_table.lines().take(4).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_cannot_be_read_is_said() {
     let (code, out, errors) = symbols(&["list", "/nonexistent/x.pdb"]);
     assert_eq!((code, out.as_str()), (Some(2), ""));

@@ -99,7 +99,7 @@ impl CodeMap {
         let find = || {
             let size = range.end.offset_from(range.start)?;
             let found = names_of(&self.symbols, &range.image, range.time_date_stamp, size)?;
-            Some(Arc::new(found.symbols))
+            Some(found.symbols)
         };
         range.names.get_or_init(find).as_deref()
     }
@@ -129,15 +129,17 @@ pub(crate) fn names_of(
     time_date_stamp: Option<u32>,
     size: u64,
 ) -> Option<ImageNames> {
-    // A symbol server keeps the kernel under the name it was built with.
-    let kernel = [image, "ntkrnlmp.exe"];
-    let names = if image == "ntoskrnl.exe" { &kernel[..] } else { &kernel[..1] };
     symbols.names_of(&WantedImage {
-        names,
+        names: &names_for(image),
         time_date_stamp: time_date_stamp?,
         size_of_image: u32::try_from(size).ok()?,
         codeview: None,
     })
+}
+
+/// The names an image's file may have: a symbol server keeps the kernel under the name it was built with.
+pub(crate) fn names_for(image: &str) -> Vec<&str> {
+    if image == "ntoskrnl.exe" { vec![image, "ntkrnlmp.exe"] } else { vec![image] }
 }
 
 struct Named {

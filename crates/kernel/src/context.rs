@@ -5,7 +5,8 @@
 use crate::core::Core;
 use crate::facts::{Context, Exception};
 use crate::identity::STATUS_BREAKPOINT;
-use crate::{processors, stacks, thread};
+use crate::ranges::LARGEST_STACK;
+use crate::{processors, thread};
 use stopcode_base::{Arch, Fact, Registers, VirtAddr};
 use stopcode_dump::{ExceptionRecord, context as record};
 use stopcode_knowledge::{ParamKind, base_code, bug_check};
@@ -89,8 +90,12 @@ fn from_stack(core: &Core) -> Option<Context> {
     }
     let saved = saved_stack(core).filter(|_| core.arch == Arch::X64)?;
     let frames = trap_frame::find_in(core.memory(), &saved, &core.code);
+    let touched = arguments(core, ParamKind::Address);
+    let is_about = |frame: &TrapFrame| touched.iter().any(|(_, at)| frame.fault_address.0 == *at);
     instructions.into_iter().find_map(|(number, at)| {
-        let frame = frames.iter().find(|frame| frame.rip().0 == at)?;
+        // The same instruction may have faulted before; the fault that counts was about the address of an argument.
+        let named = || frames.iter().filter(|frame| frame.rip().0 == at);
+        let frame = named().find(|frame| is_about(frame)).or_else(|| named().next())?;
         Some(of_trap_frame(
             frame,
             format!("trap frame {:#} on the stack, whose Rip is Arg{number}", frame.address),
@@ -108,7 +113,7 @@ fn saved_stack(core: &Core) -> Option<StackRange> {
         let limit = thread.stack_limit.get();
         let base =
             thread.stack_base.get().filter(|base| limit.is_some_and(|limit| (limit..*base).contains(&low)));
-        (low, base.unwrap_or_else(|| low.page().plus(stacks::LARGEST_STACK)))
+        (low, base.unwrap_or_else(|| low.page().plus(LARGEST_STACK)))
     };
     Some(StackRange { low, high, kind: StackKind::Other })
 }

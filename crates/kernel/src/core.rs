@@ -4,6 +4,7 @@ use crate::code::CodeMap;
 use crate::current::{self, Current};
 use crate::facts::StopCode;
 use crate::identity::{self, Build};
+use crate::images::{ImageFiles, LoadedImages};
 use crate::loaded;
 use crate::module::{Module, UnloadedModule, display_name, link_date};
 use crate::stack::Place;
@@ -21,6 +22,7 @@ pub(crate) struct Core {
     pub(crate) modules: Vec<Module>,
     pub(crate) unloaded: Vec<UnloadedModule>,
     pub(crate) code: CodeMap,
+    files: ImageFiles,
     layout: OnceCell<Option<Layout>>,
     current: OnceCell<Current>,
 }
@@ -32,11 +34,18 @@ impl Core {
         let unloaded = loaded::unloaded(&dump);
         let (build, names) = identity::identify(&dump, arch, modules.first(), symbols);
         let code = CodeMap::new(&modules, &unloaded, build.kernel_base, names.as_ref(), symbols);
-        Self { dump, arch, build, modules, unloaded, code, layout: OnceCell::new(), current: OnceCell::new() }
+        let files = ImageFiles::new(&modules, symbols);
+        let (layout, current) = (OnceCell::new(), OnceCell::new());
+        Self { dump, arch, build, modules, unloaded, code, files, layout, current }
     }
 
     pub(crate) fn memory(&self) -> &dyn Memory {
         &self.dump
+    }
+
+    /// The images of the modules, as far as memory and files hold them.
+    pub(crate) fn images(&self) -> LoadedImages<'_> {
+        LoadedImages::new(&self.modules, &self.dump, &self.files)
     }
 
     pub(crate) fn stop(&self) -> StopCode {

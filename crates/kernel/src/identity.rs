@@ -131,8 +131,10 @@ fn names(
     }
     let by_fingerprint = || {
         let Some(Identification::Exact { build, .. }) = voted else { return None };
-        let isf = symbols.find(build.key).ok().flatten().map(|(path, isf)| (path, isf.symbols));
-        isf.or_else(|| symbols.find_pdb(KERNEL_PDB, build.key).map(|(path, pdb)| (path, pdb.symbols)))
+        let found = symbols.names_by_key(build.key);
+        found.or_else(|| {
+            symbols.find_pdb(KERNEL_PDB, build.key).map(|(path, pdb)| (path, Arc::new(pdb.symbols)))
+        })
     };
     let by_image = || {
         let module = kernel?;
@@ -144,8 +146,8 @@ fn names(
             return None;
         }
         let found = symbols.recognize(pointers, build, |_| ControlFlow::Continue(()));
-        found.filter(|found| found.certain).map(|found| (found.path, found.isf.symbols))
+        found.filter(|found| found.certain).map(|found| (found.path, found.symbols))
     };
     let (path, table) = by_fingerprint().or_else(by_image).or_else(by_vote)?;
-    Some((path.display().to_string(), Arc::new(table)))
+    Some((path.display().to_string(), table))
 }

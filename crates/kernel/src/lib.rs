@@ -11,18 +11,24 @@ mod core;
 mod current;
 mod facts;
 mod identity;
+mod images;
 mod loaded;
 mod machine;
 mod module;
 mod paging;
 mod processors;
+mod ranges;
 mod stack;
 mod stacks;
 mod system;
 mod thread;
+mod words;
 
 pub use facts::{Context, Exception, Hypervisor, Processor, Pte, StopCode, System, Thread, Verifier};
 pub use identity::Build;
 pub use machine::Machine;
 pub use module::{Module, UnloadedModule, display_name, link_date};
-pub use stack::{Frame, Place, Stack, StackKind, Trust};
+pub use stack::{
+    Crossing, Frame, ModuleUse, Place, Recursion, Stack, StackArea, StackKind, StackWord, Trust, Turn,
+    WordMark, area_words,
+};

@@ -4,8 +4,8 @@ use crate::core::Core;
 use crate::facts::{Context, Exception, Processor, Pte, StopCode, System, Thread, Verifier};
 use crate::identity::Build;
 use crate::module::{Module, UnloadedModule};
-use crate::stack::{Place, Stack};
-use crate::{blackbox, context, paging, processors, stacks, system, thread};
+use crate::stack::{Place, Stack, StackWord};
+use crate::{blackbox, context, paging, processors, stacks, system, thread, words};
 use std::cell::OnceCell;
 use stopcode_base::{Arch, Fact, Memory, Problem, VirtAddr};
 use stopcode_dump::Dump;
@@ -121,6 +121,17 @@ impl Machine {
             stacks::stacks(&self.core, self.thread(), self.processors(), context)
         };
         self.stacks.get_or_init(walk)
+    }
+
+    /// The stack of a thread, by its ETHREAD; why it cannot be told where that is so. Small dumps hold one thread.
+    pub fn stack_of(&self, thread: VirtAddr) -> Fact<Stack> {
+        stacks::of_thread(&self.core, self.processors(), thread)
+    }
+
+    /// The words of a stack from an address on, each with what it is on `stack`: at most 0x4000, fewer where memory
+    /// ends.
+    pub fn stack_words(&self, stack: &Stack, from: VirtAddr, count: usize) -> Vec<StackWord> {
+        words::words(&self.core, stack, from, count)
     }
 
     /// Driver Verifier's flags: the first word of `MmVerifierData`, which a minidump holds.

@@ -1,13 +1,23 @@
-//! Walks: the exception's stack, the bug check's, the other processors'.
+//! Walks: the exception's stack, the bug check's, the other processors', any thread's.
 
 use crate::core::Core;
 use crate::facts::{Context, Processor, Thread};
-use crate::stack::{Frame, Stack, StackKind};
-use stopcode_base::{Registers, VirtAddr, X64Registers};
-use stopcode_unwind::{End, Options, StackKind as Area, StackRange, Trust, UnusableStack, walk};
+use crate::images::LoadedImages;
+use crate::ranges::{ThreadStack, ranges, vector_on};
+use crate::stack::{Crossing, Frame, Stack, StackArea, StackKind, Turn};
+use stopcode_base::{Arch, Arm64Registers, Fact, Registers, VirtAddr, X64Registers};
+use stopcode_unwind::{
+    Code, CodeAt, End, Frame as Found, Options, Reason, Refusal, Refused, Stack as Walked, Stands, Start,
+    UnusableStack, walk_with_images,
+};
 
-/// A kernel stack, expanded or of a DPC, is not larger than this (72 KiB, WDK).
-pub(crate) const LARGEST_STACK: u64 = 0x1_2000;
+/// Which stack is walked, and whose it is.
+struct Wanted {
+    kind: StackKind,
+    thread: Option<VirtAddr>,
+    processor: Option<u32>,
+    prcb: Option<VirtAddr>,
+}
 
 pub(crate) fn stacks(
     core: &Core,
@@ -15,28 +25,110 @@ pub(crate) fn stacks(
     processors: &[Processor],
     context: Option<&Context>,
 ) -> Vec<Stack> {
+    let images = core.images();
     let mut stacks = Vec::new();
-    let walk_one = |kind, registers: &Registers, thread, processor| {
-        one(core, running, kind, registers, thread, processor)
-    };
     let crashed = processors.iter().find(|processor| processor.crashed);
     let bug_check = bug_check_registers(core, crashed);
-    let thread = running.address.get();
-    let number = crashed.map(|processor| processor.number);
+    let of_crashed = |kind| Wanted {
+        kind,
+        thread: running.address.get(),
+        processor: crashed.map(|processor| processor.number),
+        prcb: crashed.and_then(|processor| processor.prcb),
+    };
     if let Some(context) = context
         && bug_check.is_none_or(|registers| registers.stack_pointer() != context.registers.stack_pointer())
     {
-        stacks.push(walk_one(StackKind::Exception, &context.registers, thread, number));
+        let start = Start { known: context.known, ..Start::from(&context.registers) };
+        stacks.push(one(core, &images, &of_crashed(StackKind::Exception), &start));
     }
     if let Some(registers) = bug_check {
-        stacks.push(walk_one(StackKind::BugCheck, &registers, thread, number));
+        stacks.push(one(core, &images, &of_crashed(StackKind::BugCheck), &(&registers).into()));
     }
     for processor in processors.iter().filter(|processor| !processor.crashed) {
         if let Some(registers) = &processor.registers {
-            stacks.push(walk_one(StackKind::Processor, registers, processor.thread, Some(processor.number)));
+            stacks.push(of_processor(core, &images, processor, registers));
         }
     }
     stacks
+}
+
+fn of_processor(
+    core: &Core,
+    images: &LoadedImages<'_>,
+    processor: &Processor,
+    registers: &Registers,
+) -> Stack {
+    let wanted = Wanted {
+        kind: StackKind::Processor,
+        thread: processor.thread,
+        processor: Some(processor.number),
+        prcb: processor.prcb,
+    };
+    one(core, images, &wanted, &registers.into())
+}
+
+/// Any thread's stack: of one that runs by its processor's registers, of another from where it was switched out.
+pub(crate) fn of_thread(core: &Core, processors: &[Processor], thread: VirtAddr) -> Fact<Stack> {
+    let images = core.images();
+    if let Some(processor) = processors.iter().find(|processor| processor.thread == Some(thread)) {
+        let Some(registers) = &processor.registers else {
+            return Fact::missing(format!(
+                "the thread runs on processor {}, whose registers are not in this dump",
+                processor.number
+            ));
+        };
+        let mut stack = of_processor(core, &images, processor, registers);
+        stack.kind = StackKind::Thread;
+        return Fact::known(stack, format!("registers of processor {}", processor.number));
+    }
+    let Some(stack) = ThreadStack::read(core, thread) else {
+        return Fact::missing("the thread, or where its stack lies, is not in this dump");
+    };
+    let Some(at) = stack.switched_out_at.filter(|at| (stack.limit..stack.base).contains(at)) else {
+        return Fact::missing("KTHREAD.KernelStack does not lie in the thread's stack");
+    };
+    let start = match switched_out(core, at) {
+        Ok(start) => start,
+        Err(why) => return Fact::missing(why),
+    };
+    let wanted = Wanted { kind: StackKind::Thread, thread: Some(thread), processor: None, prcb: None };
+    let mut stack = one(core, &images, &wanted, &start);
+    if let Some(first) = stack.frames.first_mut() {
+        let area = first.area;
+        first.crossing = Some(Crossing { turn: Turn::SwitchedOut, from: area, to: area, trap_frame: None });
+    }
+    Fact::known(stack, "KTHREAD.KernelStack")
+}
+
+/// Where a thread that was switched out goes on: what its `KSWITCH_FRAME` keeps, the frame pointer and the address
+/// that the switch returns to. (x64: 0x40 bytes, Rbp at 30, Return at 38. ARM64: 0x20 bytes, Fp at 10, Return at 18.)
+fn switched_out(core: &Core, at: VirtAddr) -> Result<Start, String> {
+    let (frame_pointer, back, size) = match core.arch {
+        Arch::X64 => (0x30, 0x38, 0x40),
+        Arch::Arm64 => (0x10, 0x18, 0x20),
+        _ => return Err("threads of this architecture are not walked".to_owned()),
+    };
+    let read = |offset: u64| {
+        core.memory()
+            .read_u64(at.plus(offset))
+            .map_err(|miss| format!("the stack's memory is missing: {miss}"))
+    };
+    let (frame_pointer, instruction) = (read(frame_pointer)?, read(back)?);
+    if matches!(core.code.at(VirtAddr(instruction)), CodeAt::NotCode | CodeAt::Data | CodeAt::Start) {
+        return Err("what lies at KTHREAD.KernelStack is no KSWITCH_FRAME".to_owned());
+    }
+    let pointer = at.plus(size).0;
+    let (registers, known) = if core.arch == Arch::X64 {
+        let mut registers = X64Registers { rip: instruction, ..X64Registers::default() };
+        registers.gpr[X64Registers::RSP] = pointer;
+        registers.gpr[X64Registers::RBP] = frame_pointer;
+        (Registers::X64(registers), 1 << X64Registers::RSP | 1 << X64Registers::RBP)
+    } else {
+        let mut registers = Arm64Registers { pc: instruction, sp: pointer, ..Arm64Registers::default() };
+        registers.x[29] = frame_pointer;
+        (Registers::Arm64(registers), 1 << 29)
+    };
+    Ok(Start { registers, known, stands: Stands::AfterCall })
 }
 
 /// Registers at the call of KeBugCheckEx: the processor's own context, else the header's, where its stack pointer is where the saved
@@ -49,64 +141,91 @@ fn bug_check_registers(core: &Core, crashed: Option<&Processor>) -> Option<Regis
     own.filter(fits).or_else(|| header.filter(fits)).or(own).or(header)
 }
 
-fn one(
-    core: &Core,
-    running: &Thread,
-    kind: StackKind,
-    registers: &Registers,
-    thread: Option<VirtAddr>,
-    processor: Option<u32>,
-) -> Stack {
-    let spent = below_the_stack(core, running, registers);
-    let start = spent.as_ref().unwrap_or(registers);
-    let ranges = ranges(core, running, start.stack_pointer());
-    let walked = walk(start, core.memory(), &core.code, &ranges, &Options::default());
-    let frames = walked
-        .frames
-        .iter()
-        .enumerate()
-        .map(|(index, frame)| {
-            // A return address may stand one past the end of its function: its call is what names it.
-            let called = index > 0 && !is_exact(frame.trust);
-            let mut place = core.place(if called { frame.instruction.minus(1) } else { frame.instruction });
-            if called && place.image.is_some() {
-                place.offset += 1;
-            }
-            Frame {
-                instruction: frame.instruction,
-                stack_pointer: if index == 0 { registers.stack_pointer() } else { frame.stack_pointer },
-                place,
-                trust: frame.trust,
-                // What the innermost frame had below the stack's end is not there to be searched.
-                gap_before: frame.gap_before || index == 1 && spent.is_some(),
-            }
-        })
-        .collect();
-    Stack { kind, thread, processor, frames, ended: ended(&walked.ended) }
+fn one(core: &Core, images: &LoadedImages<'_>, wanted: &Wanted, start: &Start) -> Stack {
+    let ranges = ranges(core, wanted.thread, wanted.prcb, start.registers.stack_pointer());
+    let walked = walk_with_images(start, core.memory(), images, &core.code, &ranges, &Options::default());
+    let mut frames: Vec<Frame> = Vec::with_capacity(walked.frames.len());
+    for (index, found) in walked.frames.iter().enumerate() {
+        // A return address may stand one past the end of its function: its call is what names it.
+        let called = if index == 0 { start.stands == Stands::AfterCall } else { !is_exact(found) };
+        let mut place = core.place(if called { found.instruction.minus(1) } else { found.instruction });
+        if called && place.image.is_some() {
+            place.offset += 1;
+        }
+        let mut crossing = frames.last().and_then(|above| crossing(&walked, above, found));
+        if let Some(crossing) = crossing.as_mut().filter(|crossing| crossing.turn == Turn::Trap)
+            && let (Some(prcb), Some(StackArea::Ist(entry))) = (wanted.prcb, crossing.from)
+            && let Some(vector) = vector_on(core, prcb, entry)
+        {
+            crossing.turn = Turn::of_vector(vector);
+        }
+        let trap_frame = found.why.iter().find_map(|reason| match reason {
+            Reason::HasTrapFrameAt(address) => Some(*address),
+            _ => None,
+        });
+        frames.push(Frame {
+            instruction: found.instruction,
+            stack_pointer: found.stack_pointer,
+            place,
+            return_slot: found.return_slot,
+            trust: found.trust,
+            gap_before: found.gap_before,
+            area: found.stack,
+            crossing,
+            trap_frame,
+        });
+    }
+    Stack {
+        kind: wanted.kind,
+        thread: wanted.thread,
+        processor: wanted.processor,
+        ended: ended(&walked.ended),
+        refused: refusals(&walked, &frames),
+        frames,
+    }
 }
 
-/// A stack that ran out: the pointer lies in the guard page, where no memory is. The frames above it begin at the stack's
-/// lowest address, and that is where the walk can start.
-fn below_the_stack(core: &Core, running: &Thread, registers: &Registers) -> Option<Registers> {
-    const PAGE: u64 = 0x1000;
-    let pointer = registers.stack_pointer();
-    let limit = running.stack_limit.get()?;
-    let inside_guard = pointer < limit && limit.0 - pointer.0 <= PAGE;
-    if !inside_guard || core.memory().read_u8(pointer).is_ok() {
-        return None;
-    }
-    match *registers {
-        Registers::X64(mut registers) => {
-            registers.gpr[X64Registers::RSP] = limit.0;
-            Some(Registers::X64(registers))
+/// Where unwind data led no further, in words. That there are no images at all, as with a small dump, is no news of
+/// any one frame.
+fn refusals(walked: &Walked, frames: &[Frame]) -> Vec<(usize, String)> {
+    let unwound = walked.frames.iter().any(|frame| frame.why.contains(&Reason::UnwindData));
+    let words = |refused: &Refused| {
+        let image = frames.get(refused.frame).and_then(|frame| frame.place.image.as_deref());
+        match (refused.why, image) {
+            (Refusal::NoImage, _) if !unwound => None,
+            (Refusal::NoImage, Some(image)) => Some(format!("no image of {image} is at hand")),
+            (why, _) => Some(why.to_string()),
         }
+    };
+    walked.refused.iter().filter_map(|refused| Some((refused.frame, words(refused)?))).collect()
+}
+
+/// What happened between a frame and the one above it, if that was no plain call.
+fn crossing(walked: &Walked, above: &Frame, found: &Found) -> Option<Crossing> {
+    let turn = if is_exact(found) {
+        let entry = above.place.symbol.as_deref().filter(|_| above.place.display.as_deref() == Some("nt"));
+        match entry.map_or(Turn::Trap, Turn::of_entry) {
+            Turn::Trap if !found.instruction.is_kernel() => Turn::UserMode,
+            turn => turn,
+        }
+    } else if above.area.zip(found.stack).is_some_and(|(from, to)| from != to) {
+        Turn::StackSwitch
+    } else {
+        return None;
+    };
+    let trap_frame = found.why.iter().find_map(|reason| match reason {
+        Reason::TrapFrameAt(address) => Some(*address),
         _ => None,
-    }
+    });
+    let trap_frame = trap_frame.filter(|at| walked.trap_frames.iter().any(|trap| trap.address == *at));
+    Some(Crossing { turn, from: above.area, to: found.stack, trap_frame })
 }
 
 /// The instruction is where the processor stood, not where a call returns to.
-const fn is_exact(trust: Trust) -> bool {
-    matches!(trust, Trust::Context | Trust::TrapFrame | Trust::MachineFrame)
+fn is_exact(found: &Found) -> bool {
+    found.why.iter().any(|reason| {
+        matches!(reason, Reason::ContextRecord | Reason::TrapFrameAt(_) | Reason::MachineFrameAt(_))
+    })
 }
 
 fn ended(end: &End) -> String {
@@ -128,31 +247,4 @@ fn ended(end: &End) -> String {
         End::UnsupportedArchitecture => "stacks of this architecture are not walked yet".to_owned(),
         _ => "the walk ended".to_owned(),
     }
-}
-
-/// The stacks that a walk from `pointer` may enter: the thread's by its limits, what a small dump saved of
-/// another, and around the pointer itself where nothing better is known.
-fn ranges(core: &Core, running: &Thread, pointer: VirtAddr) -> Vec<StackRange> {
-    let mut ranges = Vec::new();
-    if let (Some(low), Some(high)) = (running.stack_limit.get(), running.stack_base.get())
-        && low < high
-        && high.0 - low.0 <= 16 * LARGEST_STACK
-    {
-        ranges.push(StackRange { low, high, kind: Area::Thread });
-    }
-    if let Some(triage) = core.dump.triage() {
-        let high = triage.top_of_stack.plus(triage.call_stack.len() as u64);
-        let known = ranges.iter().any(|range| range.low <= triage.top_of_stack && high <= range.high);
-        if !known && high > triage.top_of_stack {
-            ranges.push(StackRange { low: triage.top_of_stack.page(), high, kind: Area::Other });
-        }
-    }
-    if !ranges.iter().any(|range| range.low <= pointer && pointer < range.high) && pointer.is_kernel() {
-        ranges.push(StackRange {
-            low: pointer.page(),
-            high: pointer.page().plus(LARGEST_STACK),
-            kind: Area::Other,
-        });
-    }
-    ranges
 }

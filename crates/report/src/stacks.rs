@@ -3,7 +3,7 @@
 use crate::paper::{Paper, Tone, rest, width};
 use crate::words::{Addresses, confidence_words, count};
 use stopcode_base::visible;
-use stopcode_case::{DumpReport, FrameReport, StackReport};
+use stopcode_case::{CrossingReport, DumpReport, FrameReport, StackReport};
 
 const FRAMES: usize = 40;
 const OTHER_STACKS: usize = 16;
@@ -29,6 +29,11 @@ pub(crate) fn write(dump: &DumpReport, paper: &mut Paper) {
             Tone::Plain,
             "a frame found by scan is an address that lies on the stack; it may be left over from an earlier call.",
         );
+    }
+    for refused in first.refused.iter().filter(|refused| refused.frame < FRAMES) {
+        let text =
+            format!("behind frame {:02x} unwind data leads no further: {}.", refused.frame, refused.why);
+        paper.item(2, "note: ", Tone::Plain, &text);
     }
     if others.is_empty() {
         return;
@@ -88,6 +93,9 @@ fn lines(stack: &StackReport, dump: &DumpReport, addresses: Addresses) -> Vec<(T
         if frame.gap_before {
             lines.push((Tone::Warning, "   ~~~~~ gap: frames may be missing here ~~~~~".to_owned()));
         }
+        if let Some(crossing) = &frame.crossing {
+            lines.push((Tone::Plain, format!("   ----- {} -----", turn(crossing, addresses))));
+        }
         let stack_pointer = frame
             .stack_pointer
             .as_deref()
@@ -109,6 +117,14 @@ fn lines(stack: &StackReport, dump: &DumpReport, addresses: Addresses) -> Vec<(T
         ));
     }
     lines
+}
+
+/// `double fault here: IST stack 1 -> thread stack, trap frame fffff800`009b9e50`.
+fn turn(crossing: &CrossingReport, addresses: Addresses) -> String {
+    let switch = crossing.from.as_ref().zip(crossing.to.as_ref()).map(|(from, to)| format!("{from} -> {to}"));
+    let trap = crossing.trap_frame.as_ref().map(|at| format!("trap frame {}", addresses.address(at)));
+    let notes: Vec<String> = switch.into_iter().chain(trap).collect();
+    if notes.is_empty() { crossing.text.clone() } else { format!("{}: {}", crossing.text, notes.join(", ")) }
 }
 
 /// As WinDbg: where the next frame goes on. Unknown at the end of the walk and across a gap.
@@ -156,6 +172,7 @@ fn trust(id: &str) -> &str {
         "trap_frame" => "trap frame",
         "machine_frame" => "machine frame",
         "unwind" => "unwind data",
+        "unwind_from_scan" => "unwind data, after a scan",
         "pdb_assisted" => "PDB",
         "scan_call" => "scan, after a call",
         other => other,

@@ -168,6 +168,12 @@ impl Votes {
     }
 }
 
+/// Of a symbol table, the globals that the built-in pack knows: enough to vote with.
+pub(crate) fn globals(table: &SymbolTable) -> SymbolTable {
+    let known = pack().names.iter().filter_map(|name| Some(((*name).to_owned(), table.address_of(name)?)));
+    known.collect()
+}
+
 fn is_code(names: [&str; 2]) -> bool {
     names.iter().any(|name| CODE.contains(name))
 }

@@ -3,18 +3,21 @@
 //! *Promises*: a name comes with how sure it is, and never silently from a far neighbour; an offset comes with the
 //! kernel it was taken from, and is withheld where the dump contradicts it; a kernel is recognised or it is not,
 //! there is no guess. Nothing panics or grows without bound on any input. Only [`SymbolSource`] and
-//! [`Store`] touch files, and nothing here touches a network: [`SymbolPath::servers`] says whom a host may ask.
+//! [`Store`] touch files, and nothing here touches a network: [`Fetch`] says what to ask, and a host's [`Transport`] asks.
 //! *Must never know*: dumps, unwinding, what an analysis concludes.
 //!
 //! Names come from PDBs ([`Pdb`]), Volatility's tables ([`Isf`]) and images ([`exports()`]), all as a [`SymbolTable`].
 
+mod cache;
 mod demangle;
 mod exports;
+mod fetch;
 mod fingerprint;
 mod isf;
 mod kdbg;
 mod key;
 mod layout;
+mod name_pack;
 mod names;
 mod pack;
 mod pdb;
@@ -26,13 +29,17 @@ mod testing;
 
 pub use demangle::{declaration, demangle, windbg_literal};
 pub use exports::exports;
+pub use fetch::{
+    Body, Fetch, FetchError, FetchEvent, Fetched, Head, Limits, Next, Online, Reply, Request, Transport,
+};
 pub use fingerprint::{Best, Identification, KernelBuild, Pointer, identify, kernel_builds};
 pub use isf::{Isf, IsfError, unpack_xz};
 pub use kdbg::{KdbgOffset, OFFSETS as KDBG_OFFSETS, symbol_names};
 pub use key::PdbKey;
 pub use layout::{Field, KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
+pub use name_pack::{NamePack, NamePackError, NamePackWriter, PackedBuild, Packing};
 pub use names::{ImageNames, Wanted as WantedImage};
 pub use pdb::{Pdb, PdbError};
-pub use source::{Candidate, Progress, Recognized, SourceError, SymbolSource};
+pub use source::{Candidate, MICROSOFT, Progress, Recognized, SourceError, SymbolSource, default_cache};
 pub use store::{Place, Store, StoreFile, SymbolPath, unpack_cab};
 pub use table::{Found, How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};

@@ -1,8 +1,10 @@
 //! The names of one image out of everything a [`SymbolSource`] was given: only those that are provably its own.
 
+use crate::source::once;
 use crate::store::{MAX_FILE, StoreFile, SymbolPath, read};
-use crate::{Pdb, PdbKey, SymbolSource, SymbolTable, exports};
+use crate::{Fetched, Pdb, PdbKey, SymbolSource, SymbolTable, exports};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use stopcode_image::{CodeView, Image};
 
 /// An image whose names are wanted, as a loaded-module list tells it.
@@ -22,7 +24,7 @@ pub struct Wanted<'a> {
 #[derive(Clone, Debug)]
 pub struct ImageNames {
     /// The names.
-    pub symbols: SymbolTable,
+    pub symbols: Arc<SymbolTable>,
     /// The file they were read from: a PDB, or the image itself if these are only its exports.
     pub path: PathBuf,
     /// The PDB's identity, if it is one.
@@ -64,6 +66,13 @@ impl SymbolSource {
         if !self.has_paths() {
             return None;
         }
+        let pdb = wanted.codeview.as_ref().map(|codeview| pdb_of(codeview).1);
+        let name = wanted.names.first().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
+        let key = (name, wanted.time_date_stamp, wanted.size_of_image, pdb);
+        once(&self.memo.images, key, || self.read_names_of(wanted))
+    }
+
+    fn read_names_of(&self, wanted: &Wanted<'_>) -> Option<ImageNames> {
         let image = wanted
             .names
             .iter()
@@ -76,11 +85,15 @@ impl SymbolSource {
                 // The function table is laid out as the image is, whatever was done to it after linking.
                 let symbols = image
                     .map_or_else(|| pdb.symbols.clone(), |(_, image)| pdb.symbols.with_functions(&image));
-                Some(ImageNames { symbols, path, key: Some(pdb.key) })
+                Some(ImageNames { symbols: Arc::new(symbols), path, key: Some(pdb.key) })
             }
             (None, Some((path, image))) => {
                 let symbols = exports(&image);
-                (!symbols.is_empty()).then(|| ImageNames { symbols, path: path.clone(), key: None })
+                (!symbols.is_empty()).then(|| ImageNames {
+                    symbols: Arc::new(symbols),
+                    path: path.clone(),
+                    key: None,
+                })
             }
             (None, None) => None,
         }
@@ -93,7 +106,7 @@ impl SymbolSource {
         let outright = outright.and_then(|(path, _)| Some((path.clone(), read(path, MAX_FILE).ok()?)));
         let found = outright.or_else(|| {
             let file = StoreFile::pdb(name, key)?;
-            self.search(&file, |bytes| Pdb::identity(bytes) == Ok(key))
+            self.file(&file)
         });
         let (path, bytes) = found?;
         Some((path, Pdb::parse(&bytes).ok()?))
@@ -109,15 +122,24 @@ impl SymbolSource {
         let outright = outright.and_then(|(path, _)| Some((path.clone(), read(path, MAX_FILE).ok()?)));
         outright.or_else(|| {
             let file = StoreFile::image(name, stamp, size)?;
-            self.search(&file, |bytes| {
-                Image::of_file(bytes).is_ok_and(|image| {
-                    (image.headers().time_date_stamp, image.headers().size_of_image) == (stamp, size)
-                })
-            })
+            self.file(&file)
         })
     }
 
-    fn search(&self, file: &StoreFile, fits: impl Fn(&[u8]) -> bool) -> Option<(PathBuf, Vec<u8>)> {
-        self.symbol_paths().iter().find_map(|path: &SymbolPath| path.find(file, &fits))
+    /// A file out of folders and stores, and where it lies: on this machine first, whatever the order of the paths; then,
+    /// where the host allows it, at their servers.
+    pub fn file(&self, file: &StoreFile) -> Option<(PathBuf, Vec<u8>)> {
+        let here = self.symbol_paths().iter().find_map(|path| path.find(file, |bytes| file.fits(bytes)));
+        here.or_else(|| self.fetch(file))
+    }
+
+    fn fetch(&self, file: &StoreFile) -> Option<(PathBuf, Vec<u8>)> {
+        let online = self.online.as_ref()?;
+        self.symbol_paths().iter().flat_map(SymbolPath::servers).find_map(|(server, stores)| {
+            match online.get(file, server, &stores) {
+                Fetched::Have { path, bytes } => Some((path.unwrap_or_else(|| server.into()), bytes)),
+                Fetched::Absent | Fetched::Failed(_) => None,
+            }
+        })
     }
 }

@@ -1,18 +1,23 @@
 //! Symbol files on disk: what `--symbols PATH…` names. The only module that touches files.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+mod recognize;
+mod walk;
 
-use stopcode_base::{Problem, Severity};
+pub use recognize::{Progress, Recognized};
 
-use crate::fingerprint::{self, Pointer, Votes};
+use crate::cache::{self, Cache};
 use crate::isf::{Isf, IsfError, unpack_xz};
-use crate::names::Given;
-use crate::store::SymbolPath;
-use crate::{PdbKey, kernel_builds};
+use crate::name_pack::NamePack;
+use crate::names::{Given, ImageNames};
+use crate::store::{MAX_FILE, SymbolPath, read};
+use crate::{Online, PdbKey, SymbolTable};
+use std::collections::HashMap;
+use std::fs;
+use std::hash::Hash;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use stopcode_base::Problem;
+use walk::Walk;
 
 /// A file that may hold the symbols of one image.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,30 +59,30 @@ pub enum SourceError {
     },
 }
 
-/// How far a search that loads files has come.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
-    /// Files loaded so far.
-    pub done: usize,
-    /// Files to load at most.
-    pub of: usize,
-    /// The file loaded next.
-    pub next: &'a Path,
+/// What was read once, for all that ask again: the dumps of a folder are often of one kernel.
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    globals: Mutex<Option<recognize::Globals>>,
+    by_key: Mutex<HashMap<PdbKey, Slot<Named>>>,
+    pub(crate) images: Mutex<HashMap<ImageKey, Slot<ImageNames>>>,
+    packs: OnceLock<Vec<(PathBuf, NamePack)>>,
 }
 
-/// Symbols found by where a dump's pointers point.
-#[derive(Clone, Debug)]
-pub struct Recognized {
-    /// The file.
-    pub path: PathBuf,
-    /// Its symbols.
-    pub isf: Isf,
-    /// How many pointers hit their symbol.
-    pub matched: usize,
-    /// How many pointers the vote was over.
-    pub of: usize,
-    /// False if another kernel may fit as well: another file does, or updates of this build are often laid out alike.
-    pub certain: bool,
+/// Filled by the first who asks; others wait for it instead of doing it again.
+pub(crate) type Slot<T> = Arc<OnceLock<Option<T>>>;
+/// The names in a file.
+type Named = (PathBuf, Arc<SymbolTable>);
+/// Name, time stamp, size, and the PDB where it is known.
+pub(crate) type ImageKey = (String, u32, u32, Option<PdbKey>);
+
+/// The value for a key, worked out once.
+pub(crate) fn once<K: Eq + Hash, T: Clone>(
+    slots: &Mutex<HashMap<K, Slot<T>>>,
+    key: K,
+    work: impl FnOnce() -> Option<T>,
+) -> Option<T> {
+    let slot = Arc::clone(slots.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+    slot.get_or_init(work).clone()
 }
 
 /// The symbol files under some paths, listed when first needed and loaded one by one. Clones share what was listed.
@@ -87,8 +92,19 @@ pub struct SymbolSource {
     paths: Vec<PathBuf>,
     /// Folders and symbol paths, in the order given.
     searched: Vec<SymbolPath>,
-    listing: Arc<OnceLock<(Vec<Candidate>, Vec<Problem>)>>,
+    listing: Arc<OnceLock<Listing>>,
     given: Arc<OnceLock<Vec<(PathBuf, Given)>>>,
+    /// Set where the host allows the network.
+    pub(crate) online: Option<Arc<Online>>,
+    cache: Option<Cache>,
+    pub(crate) memo: Arc<Memo>,
+}
+
+#[derive(Debug)]
+struct Listing {
+    candidates: Vec<Candidate>,
+    packs: Vec<PathBuf>,
+    problems: Vec<Problem>,
 }
 
 impl SymbolSource {
@@ -104,8 +120,15 @@ impl SymbolSource {
     /// A source over files, folders, and symbol paths in WinDbg's grammar ([`SymbolPath`]). Nothing is read yet, and no
     /// server is asked.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        let mut source =
-            Self { paths: Vec::new(), searched: Vec::new(), listing: Arc::default(), given: Arc::default() };
+        let mut source = Self {
+            paths: Vec::new(),
+            searched: Vec::new(),
+            listing: Arc::default(),
+            given: Arc::default(),
+            online: None,
+            cache: None,
+            memo: Arc::default(),
+        };
         for path in paths {
             if let Some(text) = path.to_str().filter(|text| SymbolPath::is_path(text) && !path.exists()) {
                 let variable = |name: &str| std::env::var(name).ok();
@@ -118,6 +141,26 @@ impl SymbolSource {
             source.paths.push(path);
         }
         source
+    }
+
+    /// Lets the servers of the symbol paths be asked for what is not on this machine; if no path names one, Microsoft's,
+    /// with the default store before it.
+    #[must_use]
+    pub fn with_online(mut self, online: Arc<Online>) -> Self {
+        if self.searched.iter().all(|path| path.servers().next().is_none()) {
+            let variable = |_: &str| None;
+            self.searched.push(SymbolPath::parse(MICROSOFT, &default_store(), variable));
+        }
+        self.online = Some(online);
+        self
+    }
+
+    /// Keeps in `folder` what took long to work out of symbol files, for the next run. Without it nothing is written but
+    /// stores.
+    #[must_use]
+    pub fn with_cache(mut self, folder: PathBuf) -> Self {
+        self.cache = Some(Cache::new(folder));
+        self
     }
 
     /// True if there is anything to look at.
@@ -139,12 +182,12 @@ impl SymbolSource {
 
     /// The ISF files there are (`.json`, `.json.xz`), by path; a file named outright is one whatever its name.
     pub fn candidates(&self) -> &[Candidate] {
-        &self.listing().0
+        &self.listing().candidates
     }
 
     /// What could not be searched, and why.
     pub fn problems(&self) -> &[Problem] {
-        &self.listing().1
+        &self.listing().problems
     }
 
     /// The symbols of one PDB: loads the files whose name is its key until one holds it, then those named outright
@@ -177,51 +220,50 @@ impl SymbolSource {
         first.map_or(Ok(None), Err)
     }
 
-    /// Finds the symbols that fit the pointers by loading files: for a kernel [`crate::identify`] does not know.
-    /// `build` is the kernel's, 19041.
-    ///
-    /// Files for kernels of the built-in pack are passed over, since that vote has already gone against them.
-    /// `progress` is told before each file and may break off.
-    pub fn recognize(
-        &self,
-        pointers: &[Pointer<'_>],
-        build: u32,
-        mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
-    ) -> Option<Recognized> {
-        let unknown = |candidate: &&Candidate| {
-            !candidate.key.is_some_and(|key| kernel_builds().iter().any(|build| build.key == key))
-        };
-        let to_load: Vec<&Candidate> =
-            self.candidates().iter().filter(unknown).take(Self::MAX_LOADED).collect();
-        let mut best: Option<Recognized> = None;
-        for (done, candidate) in to_load.iter().enumerate() {
-            if progress(Progress { done, of: to_load.len(), next: &candidate.path }).is_break() {
-                break;
-            }
-            let Ok(isf) = load(&candidate.path) else { continue };
-            let votes = Votes::of_table(&isf.symbols, pointers);
-            if !votes.fit() {
-                continue;
-            }
-            match &mut best {
-                // The same PDB twice is no competition.
-                Some(other) if other.isf.key.is_some() && other.isf.key == isf.key => {}
-                Some(other) if votes.matched <= other.matched => other.certain = false,
-                _ => {
-                    best = Some(Recognized {
-                        path: candidate.path.clone(),
-                        isf,
-                        matched: votes.matched,
-                        of: votes.of,
-                        certain: best.is_none() && fingerprint::separable(build),
-                    });
-                }
-            }
-        }
-        best
+    /// The names of one PDB: from a table (ISF) or a pack that holds it.
+    pub fn names_by_key(&self, key: PdbKey) -> Option<(PathBuf, Arc<SymbolTable>)> {
+        once(&self.memo.by_key, key, || self.read_by_key(key))
     }
 
-    fn listing(&self) -> &(Vec<Candidate>, Vec<Problem>) {
+    fn read_by_key(&self, key: PdbKey) -> Option<Named> {
+        let named = self.candidates().iter().filter(|candidate| candidate.key == Some(key));
+        let kept = named.filter_map(|candidate| {
+            let (inside, table) = self.cache.as_ref()?.names(&cache::label(&candidate.path)?)?;
+            (inside == key).then(|| (candidate.path.clone(), Arc::new(table)))
+        });
+        if let Some(kept) = kept.into_iter().next() {
+            return Some(kept);
+        }
+        if let Some((path, isf)) = self.find(key).ok().flatten() {
+            // What is damaged is read again, and told again.
+            if let (Some(cache), Some(label), None) = (&self.cache, cache::label(&path), &isf.damage) {
+                cache.keep_names(&label, key, &isf.symbols);
+            }
+            return Some((path, Arc::new(isf.symbols)));
+        }
+        self.packs().iter().find_map(|(path, pack)| {
+            let build = pack.builds().iter().find(|build| build.key == key)?;
+            Some((path.clone(), Arc::new(pack.table(build).ok()?)))
+        })
+    }
+
+    /// The names in one file, out of the cache if it has them.
+    fn names_in(&self, path: &Path) -> Option<(Option<PdbKey>, Arc<SymbolTable>)> {
+        let kept = || self.cache.as_ref()?.names(&cache::label(path)?);
+        if let Some((key, table)) = kept() {
+            return Some((Some(key), Arc::new(table)));
+        }
+        let isf = load(path).ok()?;
+        Some((isf.key, Arc::new(isf.symbols)))
+    }
+
+    /// Packs of names, opened.
+    fn packs(&self) -> &[(PathBuf, NamePack)] {
+        let open = |path: &PathBuf| Some((path.clone(), NamePack::parse(read(path, MAX_FILE).ok()?).ok()?));
+        self.memo.packs.get_or_init(|| self.listing().packs.iter().filter_map(open).collect())
+    }
+
+    fn listing(&self) -> &Listing {
         self.listing.get_or_init(|| {
             let mut walk = Walk::default();
             for path in &self.paths {
@@ -231,9 +273,12 @@ impl SymbolSource {
                     walk.file(path.clone());
                 }
             }
-            walk.candidates.sort_by(|a, b| a.path.cmp(&b.path));
-            walk.candidates.dedup();
-            (walk.candidates, walk.problems)
+            let Walk { mut candidates, mut packs, problems, .. } = walk;
+            candidates.sort_by(|a, b| a.path.cmp(&b.path));
+            candidates.dedup();
+            packs.sort();
+            packs.dedup();
+            Listing { candidates, packs, problems }
         })
     }
 }
@@ -262,62 +307,8 @@ fn load(path: &Path) -> Result<Isf, SourceError> {
     Ok(isf)
 }
 
-/// A bounded walk over folders; links to folders already seen are not followed again.
-#[derive(Default)]
-struct Walk {
-    candidates: Vec<Candidate>,
-    problems: Vec<Problem>,
-    seen: BTreeSet<PathBuf>,
-    entries: usize,
-}
-
-impl Walk {
-    fn folder(&mut self, folder: &Path, depth: usize) {
-        if !fs::canonicalize(folder).is_ok_and(|real| self.seen.insert(real)) {
-            return;
-        }
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(error) => return self.problem(folder, &format!("cannot be searched: {error}")),
-        };
-        let mut folders = Vec::new();
-        for entry in entries.flatten() {
-            if self.entries >= SymbolSource::MAX_ENTRIES {
-                let most = SymbolSource::MAX_ENTRIES;
-                return self.problem(folder, &format!("only the first {most} files were looked at"));
-            }
-            self.entries += 1;
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if is_isf_name(&path) {
-                self.file(path);
-            }
-        }
-        folders.sort();
-        for path in folders {
-            if depth < SymbolSource::MAX_DEPTH {
-                self.folder(&path, depth + 1);
-            } else {
-                self.problem(&path, "lies too deep and was not searched");
-            }
-        }
-    }
-
-    fn file(&mut self, path: PathBuf) {
-        let key = path.file_name().and_then(|name| PdbKey::of_file_name(&name.to_string_lossy()));
-        self.candidates.push(Candidate { path, key });
-    }
-
-    /// The first of each kind is enough: a bad folder may hold thousands.
-    fn problem(&mut self, place: &Path, what: &str) {
-        if self.problems.iter().all(|problem| problem.what != what) {
-            let place = stopcode_base::visible(&place.to_string_lossy());
-            let problem = Problem::new(Severity::Warning, place, what);
-            self.problems.push(problem.with_hint("name the folder or file that holds the symbols itself"));
-        }
-    }
-}
+/// Where Microsoft publishes the symbols of Windows.
+pub const MICROSOFT: &str = "https://msdl.microsoft.com/download/symbols";
 
 /// Named as PDBs and images are.
 fn is_binary_name(path: &Path) -> bool {
@@ -326,26 +317,27 @@ fn is_binary_name(path: &Path) -> bool {
         .any(|kind| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(kind)))
 }
 
-/// What an empty place in a symbol path stands for: this program's cache, where the system keeps caches.
+/// What an empty place in a symbol path stands for.
 fn default_store() -> PathBuf {
+    default_cache().join("symbols")
+}
+
+/// This program's folder where the system keeps caches.
+pub fn default_cache() -> PathBuf {
     let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("LOCALAPPDATA")
         .or_else(|| folder("XDG_CACHE_HOME"))
         .or_else(|| folder("HOME").map(|home| home.join(".cache")))
         .unwrap_or_else(std::env::temp_dir)
         .join("stopcode")
-        .join("symbols")
-}
-
-fn is_isf_name(path: &Path) -> bool {
-    let ends_in = |path: &Path, what| path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(what));
-    ends_in(path, "json") || (ends_in(path, "xz") && ends_in(&path.with_extension(""), "json"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fingerprint::Pointer;
     use crate::testing::Folder;
+    use std::ops::ControlFlow;
 
     const KEY: &str = "00000000000000000000000000000ABC-1";
     const JSON: &str = r#"{"metadata": {"windows": {"pdb": {"GUID": "00000000000000000000000000000abc", "age": 1}}},
@@ -441,9 +433,52 @@ mod tests {
         let found = found.unwrap();
         assert_eq!((found.path, found.matched, found.of, told), (right, 11, 11, 2));
         assert!(found.certain);
+        // With a cache the globals are kept, and the second time no file is read but the one that fits.
+        let kept = || SymbolSource::new([folder.0.clone()]).with_cache(folder.0.join("cache"));
+        for _ in 0..2 {
+            let found = kept().recognize(&pointers, 19041, |_| ControlFlow::Continue(())).unwrap();
+            assert_eq!((found.matched, found.of, found.certain), (11, 11, true));
+        }
+        assert!(folder.0.join("cache/globals.names").is_file());
         let alike = source.recognize(&pointers, 17763, |_| ControlFlow::Continue(()));
         assert!(!alike.unwrap().certain);
         assert!(source.recognize(&pointers, 19041, |_| ControlFlow::Break(())).is_none());
         assert!(source.recognize(&pointers[..9], 19041, |_| ControlFlow::Continue(())).is_none());
+    }
+
+    #[test]
+    fn what_was_read_once_is_there_the_next_time() {
+        let folder = Folder::new("memory");
+        let key = PdbKey::parse(KEY).unwrap();
+        let path = folder.write(&format!("{KEY}.json"), JSON);
+        let changed = fs::metadata(&path).unwrap().modified().unwrap();
+        let cache = Folder::new("memory-cache");
+        let source = || SymbolSource::new([folder.0.clone()]).with_cache(cache.0.join("c"));
+        assert!(SymbolSource::new([folder.0.clone()]).names_by_key(key).is_some());
+        assert!(!cache.0.join("c").exists(), "without a cache nothing is written");
+        assert_eq!(source().names_by_key(key).unwrap().1.address_of("A"), Some(1));
+        // Nobody can tell from outside that the content was replaced: if it were read, there would be no names.
+        folder.write(&format!("{KEY}.json"), &" ".repeat(JSON.len()));
+        fs::File::options().write(true).open(&path).unwrap().set_modified(changed).unwrap();
+        assert_eq!(source().names_by_key(key).unwrap().1.address_of("A"), Some(1));
+        assert!(SymbolSource::new([folder.0.clone()]).names_by_key(key).is_none());
+        folder.write(&format!("{KEY}.json"), &JSON.replace("\"A\"", "\"B\""));
+        assert_eq!(source().names_by_key(key).unwrap().1.address_of("A"), None);
+    }
+
+    #[test]
+    fn a_pack_serves_where_symbol_files_do() {
+        let folder = Folder::new("pack");
+        let key = PdbKey { guid: 9, age: 3 };
+        let table: SymbolTable = [("A".to_owned(), 16)].into_iter().collect();
+        let mut writer = crate::NamePackWriter::default();
+        writer.add(key, "nine", &table);
+        let path = folder.write_bytes("k.names", &writer.finish(crate::Packing::Xz).unwrap());
+        for given in [path.clone(), folder.0.clone()] {
+            let source = SymbolSource::new([given]);
+            let (found, names) = source.names_by_key(key).unwrap();
+            assert_eq!((found, names.address_of("A")), (path.clone(), Some(16)));
+            assert!(source.names_by_key(PdbKey { guid: 9, age: 4 }).is_none());
+        }
     }
 }

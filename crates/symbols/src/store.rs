@@ -59,25 +59,30 @@ impl Store {
         None
     }
 
-    /// Puts a file into the store, whole or not at all: it is written beside its place and then renamed.
+    /// Puts a file into the store, whole or not at all.
     ///
     /// # Errors
     /// What the system says.
     pub fn put(&self, file: &StoreFile, bytes: &[u8]) -> io::Result<PathBuf> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let place = self.place_of(file);
-        let folder = place.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        fs::create_dir_all(folder)?;
-        let unique = format!("{}-{}.part", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let part = folder.join(unique);
-        let written = fs::File::create_new(&part)
-            .and_then(|mut out| out.write_all(bytes).and_then(|()| out.sync_all()))
-            .and_then(|()| fs::rename(&part, &place));
-        if written.is_err() {
-            _ = fs::remove_file(&part);
-        }
-        written.map(|()| place)
+        write_whole(&place, bytes).map(|()| place)
     }
+}
+
+/// Writes a file, whole or not at all: beside its place first, then renamed.
+pub(crate) fn write_whole(place: &Path, bytes: &[u8]) -> io::Result<()> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let folder = place.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(folder)?;
+    let unique = format!("{}-{}.part", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let part = folder.join(unique);
+    let written = fs::File::create_new(&part)
+        .and_then(|mut out| out.write_all(bytes).and_then(|()| out.sync_all()))
+        .and_then(|()| fs::rename(&part, place));
+    if written.is_err() {
+        _ = fs::remove_file(&part);
+    }
+    written
 }
 
 /// Reads a regular file of at most `limit` bytes: a device or pipe would never end.

@@ -1,6 +1,7 @@
 //! Symbols of one image by address and by name.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// Where a table's names come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -151,8 +152,8 @@ pub struct SymbolTable {
     text: String,
     /// By address; at one address the name to show first.
     by_rva: Vec<Entry>,
-    /// Indexes into `by_rva`, by name.
-    by_name: Vec<u32>,
+    /// Indexes into `by_rva`, by name; sorted when first asked for, which walking a stack never does.
+    by_name: OnceLock<Vec<u32>>,
     skipped: usize,
 }
 
@@ -239,15 +240,17 @@ impl SymbolTable {
 
     /// The address of a symbol by its exact name; the lowest if several carry it.
     pub fn address_of(&self, name: &str) -> Option<u32> {
-        let at = self.by_name.partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < name));
-        let (found, rva) = self.indexed(*self.by_name.get(at)?)?;
+        let by_name = self.by_name();
+        let at = by_name.partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < name));
+        let (found, rva) = self.indexed(*by_name.get(at)?)?;
         (found == name).then_some(rva)
     }
 
     /// Names that begin with `prefix` and their addresses, in the order of the names.
     pub fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, u32)> {
-        let at = self.by_name.partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < prefix));
-        let rest = self.by_name.get(at..).unwrap_or_default();
+        let by_name = self.by_name();
+        let at = by_name.partition_point(|&index| self.indexed(index).is_some_and(|(n, _)| n < prefix));
+        let rest = by_name.get(at..).unwrap_or_default();
         rest.iter()
             .filter_map(|&index| self.indexed(index))
             .take_while(move |(name, _)| name.starts_with(prefix))
@@ -255,7 +258,17 @@ impl SymbolTable {
 
     /// A builder that holds this table's symbols, for more.
     pub(crate) fn reopen(&self) -> TableBuilder {
-        TableBuilder { table: self.clone() }
+        TableBuilder { table: Self { by_name: OnceLock::new(), ..self.clone() } }
+    }
+
+    fn by_name(&self) -> &[u32] {
+        self.by_name.get_or_init(|| {
+            let mut by_name: Vec<u32> = (0..self.by_rva.len() as u32).collect();
+            // Sources list their names in order, so that the place in the text is nearly the order wanted.
+            by_name.sort_by_key(|&index| self.by_rva.get(index as usize).map_or(0, |entry| entry.start));
+            by_name.sort_by(|&a, &b| self.indexed(a).cmp(&self.indexed(b)));
+            by_name
+        })
     }
 
     fn indexed(&self, index: u32) -> Option<(&str, u32)> {
@@ -277,8 +290,13 @@ pub struct TableBuilder {
 impl TableBuilder {
     /// An empty builder for names of this origin.
     pub fn new(how: How) -> Self {
-        let table =
-            SymbolTable { how, text: String::new(), by_rva: Vec::new(), by_name: Vec::new(), skipped: 0 };
+        let table = SymbolTable {
+            how,
+            text: String::new(),
+            by_rva: Vec::new(),
+            by_name: OnceLock::new(),
+            skipped: 0,
+        };
         Self { table }
     }
 
@@ -336,11 +354,6 @@ impl TableBuilder {
             (next.rva, next.cold) == (kept.rva, kept.cold) && table.name(next) == table.name(kept)
         });
         table.by_rva = entries;
-        let mut by_name: Vec<u32> = (0..table.by_rva.len() as u32).collect();
-        // Sources list their names in order, so that the place in the text is nearly the order wanted.
-        by_name.sort_by_key(|&index| table.by_rva.get(index as usize).map_or(0, |entry| entry.start));
-        by_name.sort_by(|&a, &b| table.indexed(a).cmp(&table.indexed(b)));
-        table.by_name = by_name;
         self.table
     }
 }

@@ -360,12 +360,10 @@ fn finished(
             place.offset = 0;
         }
         let doubtful = raw.doubtful_from.is_some_and(|from| index >= from);
+        let stack_pointer = VirtAddr(frame.stack_pointer.unwrap_or(0));
         frames.push(Frame {
-            instruction: VirtAddr(instruction),
-            stack_pointer: VirtAddr(frame.stack_pointer.unwrap_or(0)),
-            trust: trust(frame, doubtful),
-            place,
             gap_before: raw.doubtful_from == Some(index),
+            ..Frame::told(VirtAddr(instruction), stack_pointer, place, trust(frame, doubtful))
         });
     }
     stack_pointers_of_inlined(raw, &mut frames);
@@ -377,6 +375,7 @@ fn finished(
         processor: raw.processor,
         frames,
         ended: ended.to_owned(),
+        refused: Vec::new(),
     }
 }
 

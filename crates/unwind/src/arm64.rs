@@ -8,8 +8,8 @@ pub use step::{Arm64Caller, Arm64Frame, unwind_arm64};
 
 use crate::call_site::{self, CallSite};
 use crate::{
-    Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refusal, Refused, Sources, Stack, StackRange,
-    Stands, Trust, UnusableStack,
+    Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refusal, Refused, Sources, Stack, StackKind,
+    StackRange, Stands, Start, Trust, UnusableStack,
 };
 use stopcode_base::{Arm64Registers, Memory, VirtAddr};
 
@@ -20,18 +20,23 @@ const LR: usize = 30;
 /// By unwind data as far as it leads, then by the chain of frame records.
 pub(crate) fn walk(
     registers: &Arm64Registers,
+    start: &Start,
     sources: &Sources<'_>,
     stacks: &[StackRange],
     options: &Options,
 ) -> Stack {
     let Sources { memory, code, .. } = *sources;
-    let first = Frame::of_context(VirtAddr(registers.pc), VirtAddr(registers.sp));
+    let range = stacks.iter().find(|range| range.contains(VirtAddr(registers.sp)));
+    let kind = range.map(|range| range.kind);
+    let first = Frame::of_context(VirtAddr(registers.pc), VirtAddr(registers.sp), kind);
     let mut stack = Stack::starting(first, End::Limit);
-    let Some(range) = stacks.iter().find(|range| range.contains(VirtAddr(registers.sp))) else {
+    let Some(range) = range else {
         stack.ended = End::Unusable { pointer: VirtAddr(registers.sp), why: UnusableStack::OutOfStack };
         return stack;
     };
-    let mut at = Position { frame: Arm64Frame::of_registers(registers), stands: Stands::Interrupted, range };
+    let mut frame = Arm64Frame::of_registers(registers);
+    frame.known &= start.known;
+    let mut at = Position { frame, stands: start.stands, range };
     match climb(&mut at, &mut stack, sources, stacks, options) {
         Ok(end) => {
             stack.ended = end;
@@ -63,7 +68,9 @@ pub(crate) fn walk(
             1 => leaf_was_left_out(registers, lr, code),
             count => count == climbed,
         };
-        stack.frames.push(frame(record, lr, gap_before, memory, code));
+        let mut found = found_by_chain(record, lr, gap_before, memory, code);
+        found.stack = StackRange::kind_at(stacks, record);
+        stack.frames.push(found);
         // The next record lies above this one, and in the same stack: the chain cannot turn back.
         range = range.filter(|range| range.contains(record));
         lowest = record.plus(16);
@@ -105,7 +112,7 @@ fn climb<'a>(
                 return Err(Refusal::NotCode { slot: VirtAddr(at.frame.sp), value: pc });
             }
         } else if !pc.is_kernel() {
-            stack.frames.push(unwound(&caller));
+            stack.frames.push(unwound(&caller, None));
             return Ok(End::UserMode);
         }
         let unusable = |why| Refusal::Unusable { pointer: sp, why };
@@ -124,14 +131,14 @@ fn climb<'a>(
             let range = stacks.iter().find(|range| range.contains(sp) && !left.contains(range));
             at.range = range.ok_or_else(|| unusable(UnusableStack::OutOfStack))?;
         }
-        stack.frames.push(unwound(&caller));
+        stack.frames.push(unwound(&caller, Some(at.range.kind)));
         at.stands = if caller.interrupted.is_some() { Stands::Interrupted } else { Stands::AfterCall };
         at.frame = caller.frame;
     }
     Ok(End::Limit)
 }
 
-fn unwound(caller: &Arm64Caller) -> Frame {
+fn unwound(caller: &Arm64Caller, stack: Option<StackKind>) -> Frame {
     let (trust, reason) = match caller.interrupted {
         Some(at) => (Trust::MachineFrame, Some(Reason::MachineFrameAt(at))),
         None => (Trust::Unwind, None),
@@ -144,6 +151,7 @@ fn unwound(caller: &Arm64Caller) -> Frame {
         why: [Some(Reason::UnwindData), reason].into_iter().flatten().collect(),
         gap_before: false,
         registers: Some(Box::new(FrameRegisters::Arm64(caller.frame))),
+        stack,
     }
 }
 
@@ -164,7 +172,13 @@ fn check(record: VirtAddr, lowest: VirtAddr, range: Option<&StackRange>) -> Opti
     Some(End::Unusable { pointer: record, why })
 }
 
-fn frame(record: VirtAddr, lr: VirtAddr, gap_before: bool, memory: &dyn Memory, code: &dyn Code) -> Frame {
+fn found_by_chain(
+    record: VirtAddr,
+    lr: VirtAddr,
+    gap_before: bool,
+    memory: &dyn Memory,
+    code: &dyn Code,
+) -> Frame {
     let is_call = matches!(call_site::arm64(memory, lr), CallSite::Direct(_) | CallSite::Indirect);
     let mut why = vec![Reason::FramePointer];
     if is_call {
@@ -181,6 +195,7 @@ fn frame(record: VirtAddr, lr: VirtAddr, gap_before: bool, memory: &dyn Memory, 
         why,
         gap_before,
         registers: None,
+        stack: None,
     }
 }
 

@@ -27,7 +27,7 @@ const HAS_TRAP_FRAME: i32 = 80;
 const SHORTEST_PROLOG: u64 = 3;
 
 /// Bytes in an x64 `CONTEXT`.
-pub(crate) const CONTEXT_SIZE: u64 = 0x4d0;
+pub const CONTEXT_SIZE: u64 = 0x4d0;
 
 /// Whether code has a frame of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -198,9 +198,9 @@ fn addressed(base: VirtAddr, words: &[u64]) -> impl Iterator<Item = (VirtAddr, u
     words.iter().enumerate().map(move |(index, word)| (base.plus(index as u64 * 8), *word))
 }
 
-/// Addresses of `CONTEXT` records among the words, in order: the exception dispatcher keeps two on the stack, full of
+/// Addresses of x64 `CONTEXT` records among the words of a stack that begin at `base`, in order: the exception dispatcher keeps two on the stack, full of
 /// values of other frames.
-pub(crate) fn context_records(base: VirtAddr, words: &[u64]) -> Vec<VirtAddr> {
+pub fn context_records(base: VirtAddr, words: &[u64]) -> Vec<VirtAddr> {
     let mut rest = words;
     let mut found = Vec::new();
     for (address, _) in addressed(base, words) {

@@ -1,9 +1,9 @@
 //! What a walk is asked with, and what it answers.
 
 use crate::trap_frame::TrapFrame;
-use crate::{Arm64Frame, Refusal, X64Frame};
+use crate::{Arm64Frame, Refusal, Stands, X64Frame};
 use std::fmt;
-use stopcode_base::{Miss, VirtAddr};
+use stopcode_base::{Miss, Registers, VirtAddr};
 
 /// How a frame was found, best first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -18,6 +18,9 @@ pub enum Trust {
     Unwind,
     /// Frame sizes out of a PDB led here.
     PdbAssisted,
+    /// The function's own unwind data led here, but from a frame that was searched for: if that one is stale, so is
+    /// this.
+    UnwindFromScan,
     /// Found by scanning or by the frame-pointer chain; the bytes before the return address are a call.
     ScanCall,
     /// Found by scanning or by the frame-pointer chain; the call could not be looked at.
@@ -34,6 +37,7 @@ impl Trust {
             Self::MachineFrame => "machine_frame",
             Self::Unwind => "unwind",
             Self::PdbAssisted => "pdb_assisted",
+            Self::UnwindFromScan => "unwind_from_scan",
             Self::ScanCall => "scan_call",
             Self::Scan => "scan",
         }
@@ -42,7 +46,7 @@ impl Trust {
     /// True if the frame was computed, not searched for.
     #[must_use]
     pub const fn is_high(self) -> bool {
-        !matches!(self, Self::ScanCall | Self::Scan)
+        !matches!(self, Self::UnwindFromScan | Self::ScanCall | Self::Scan)
     }
 }
 
@@ -110,11 +114,18 @@ pub struct Frame {
     pub gap_before: bool,
     /// Its registers, if unwind data led here.
     pub registers: Option<Box<FrameRegisters>>,
+    /// What the stack is that `stack_pointer` lies in; `None` in user mode and outside all stacks.
+    pub stack: Option<StackKind>,
 }
 
 impl Frame {
-    pub(crate) fn of_context(instruction: VirtAddr, stack_pointer: VirtAddr) -> Self {
+    pub(crate) fn of_context(
+        instruction: VirtAddr,
+        stack_pointer: VirtAddr,
+        stack: Option<StackKind>,
+    ) -> Self {
         Self {
+            stack,
             instruction,
             stack_pointer,
             trust: Trust::Context,
@@ -195,18 +206,40 @@ impl Stack {
 /// What a stack is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum StackKind {
-    /// A thread's kernel stack, or an earlier segment of it.
+    /// A thread's kernel stack; of one that was expanded, an earlier segment.
     Thread,
+    /// What `KeExpandKernelStackAndCallout` put in place of the thread's stack for a while.
+    Expanded,
     /// A processor's stack for deferred procedure calls.
     Dpc,
     /// A processor's stack for device interrupts.
     Isr,
-    /// One of the stacks the processor switches to by itself (double fault, NMI, machine check).
-    Ist,
+    /// The stack of this entry (1 to 7) of the interrupt stack table, to which the processor switches by itself:
+    /// double fault, machine check, NMI.
+    Ist(u8),
     /// The stack that newer kernels dispatch exceptions on.
     Exception,
     /// Not known; memory that a dump stored as a stack.
     Other,
+}
+
+/// Where a walk starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Start {
+    /// The registers.
+    pub registers: Registers,
+    /// Bit n: general register n is known, in the processor's numbering. Instruction and stack pointer always are.
+    pub known: u32,
+    /// Whether the processor stands on the instruction, or a call returns to it: the latter in a thread that was
+    /// switched out.
+    pub stands: Stands,
+}
+
+impl From<&Registers> for Start {
+    /// All registers known, standing on the instruction.
+    fn from(registers: &Registers) -> Self {
+        Self { registers: *registers, known: u32::MAX, stands: Stands::Interrupted }
+    }
 }
 
 /// Where a stack pointer may lie.
@@ -221,6 +254,11 @@ pub struct StackRange {
 }
 
 impl StackRange {
+    /// What the first of `stacks` that holds `address` is used for.
+    pub(crate) fn kind_at(stacks: &[Self], address: VirtAddr) -> Option<StackKind> {
+        stacks.iter().find(|range| range.contains(address)).map(|range| range.kind)
+    }
+
     /// True if `address` lies in the stack.
     #[must_use]
     pub fn contains(&self, address: VirtAddr) -> bool {

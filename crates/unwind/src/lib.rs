@@ -65,9 +65,10 @@ pub mod call_site;
 pub mod trap_frame;
 
 pub use arm64::{Arm64Caller, Arm64Frame, unwind_arm64};
+pub use candidate::{CONTEXT_SIZE, context_records};
 pub use frame::{
-    Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refused, Stack, StackKind, StackRange, Trust,
-    UnusableStack,
+    Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refused, Stack, StackKind, StackRange, Start,
+    Trust, UnusableStack,
 };
 pub use image::{ImageView, Images, NoImages, Refusal, Stands};
 pub use x64::{MachineFrame, X64Caller, X64Frame, unwind_x64};
@@ -85,15 +86,15 @@ pub fn walk(
     stacks: &[StackRange],
     options: &Options,
 ) -> Stack {
-    walk_with_images(registers, memory, &NoImages, code, stacks, options)
+    walk_with_images(&registers.into(), memory, &NoImages, code, stacks, options)
 }
 
-/// Walks the stack that `registers` stand on, by unwind data as far as `images` have it.
+/// Walks the stack that `start` stands on, by unwind data as far as `images` have it.
 ///
 /// A frame that unwind data led to is of high trust, and its registers are given. Where the data leads no further,
 /// [`Stack::refused`] says why; the search goes on from there, and marks that there may be a gap.
 pub fn walk_with_images(
-    registers: &Registers,
+    start: &Start,
     memory: &dyn Memory,
     images: &dyn Images,
     code: &dyn Code,
@@ -101,11 +102,11 @@ pub fn walk_with_images(
     options: &Options,
 ) -> Stack {
     let sources = Sources { memory, images, code };
-    match registers {
-        Registers::X64(registers) => x64::walk(registers, &sources, stacks, options),
-        Registers::Arm64(registers) => arm64::walk(registers, &sources, stacks, options),
-        _ => Stack::starting(
-            Frame::of_context(registers.instruction(), registers.stack_pointer()),
+    match &start.registers {
+        Registers::X64(registers) => x64::walk(registers, start, &sources, stacks, options),
+        Registers::Arm64(registers) => arm64::walk(registers, start, &sources, stacks, options),
+        other => Stack::starting(
+            Frame::of_context(other.instruction(), other.stack_pointer(), None),
             End::UnsupportedArchitecture,
         ),
     }

@@ -13,18 +13,20 @@ use crate::candidate::{Search, Standing};
 use crate::chain::{self, Step};
 use crate::trap_frame::{self, TrapFrame};
 use crate::{
-    Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refusal, Refused, Sources, Stack, StackRange,
-    Stands, Trust, UnusableStack,
+    Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refusal, Refused, Sources, Stack, StackKind,
+    StackRange, Stands, Start, Trust, UnusableStack,
 };
 use stopcode_base::{Memory, Miss, VirtAddr, X64Registers};
 
 pub(crate) fn walk(
     registers: &X64Registers,
+    start: &Start,
     sources: &Sources<'_>,
     stacks: &[StackRange],
     options: &Options,
 ) -> Stack {
-    let first = Frame::of_context(VirtAddr(registers.rip), VirtAddr(registers.rsp()));
+    let rsp = VirtAddr(registers.rsp());
+    let first = Frame::of_context(VirtAddr(registers.rip), rsp, StackRange::kind_at(stacks, rsp));
     let mut walk = Walk {
         sources,
         stack: Stack::starting(first, End::Limit),
@@ -32,14 +34,13 @@ pub(crate) fn walk(
         max_scan: options.max_scan_bytes,
         stacks,
         reached: vec![None; stacks.len()],
+        has_searched: false,
     };
-    walk.stack.ended = match walk.enter(VirtAddr(registers.rsp())) {
-        Ok(stack) => walk.run(Position {
-            frame: X64Frame::of_registers(registers),
-            stands: Stands::Interrupted,
-            stack,
-        }),
-        Err(why) => End::Unusable { pointer: VirtAddr(registers.rsp()), why },
+    let mut frame = X64Frame::of_registers(registers);
+    frame.known &= start.known as u16 | 1 << X64Registers::RSP;
+    walk.stack.ended = match walk.enter(rsp) {
+        Ok(stack) => walk.run(Position { frame, stands: start.stands, stack }),
+        Err(why) => End::Unusable { pointer: rsp, why },
     };
     walk.stack
 }
@@ -70,6 +71,8 @@ struct Walk<'a> {
     stacks: &'a [StackRange],
     /// Per stack: the stack pointer last seen on it.
     reached: Vec<Option<VirtAddr>>,
+    /// What unwind data leads to rests on a frame that was searched for.
+    has_searched: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -82,8 +85,9 @@ impl<'a> Walk<'a> {
                 Err(why) => why,
             };
             let has_climbed = self.stack.frames.len() > from;
+            let was_searched = self.stack.frames.last().is_some_and(|frame| !frame.trust.is_high());
             self.stack.refused.push(Refused { frame: self.stack.frames.len() - 1, why });
-            match self.search(&at, has_climbed || why != Refusal::NoImage) {
+            match self.search(&at, has_climbed || (why != Refusal::NoImage && !was_searched)) {
                 Ok(next) => at = next,
                 Err(end) => return end,
             }
@@ -100,11 +104,11 @@ impl<'a> Walk<'a> {
             if let Some(machine) = caller.interrupted {
                 let trap = self.trap_frame_of(&machine, at.stack, &mut caller.frame);
                 if machine.is_user() {
-                    self.push_interrupted(&caller, &machine, trap);
+                    self.push_interrupted(&caller, &machine, trap, None);
                     return Ok(End::UserMode);
                 }
                 at.stack = self.enter(rsp).map_err(|why| Refusal::Unusable { pointer: rsp, why })?;
-                self.push_interrupted(&caller, &machine, trap);
+                self.push_interrupted(&caller, &machine, trap, Some(at.stack.kind));
                 at.stands = Stands::Interrupted;
             } else {
                 if rip.0 == 0 {
@@ -115,7 +119,7 @@ impl<'a> Walk<'a> {
                     return Err(Refusal::NotCode { slot: caller.slot, value: rip });
                 }
                 at.stack = self.enter(rsp).map_err(|why| Refusal::Unusable { pointer: rsp, why })?;
-                self.push_caller(&caller);
+                self.push_caller(&caller, at.stack.kind);
                 at.stands = Stands::AfterCall;
             }
             at.frame = caller.frame;
@@ -145,7 +149,7 @@ impl<'a> Walk<'a> {
         Some(trap)
     }
 
-    fn push_caller(&mut self, caller: &X64Caller) {
+    fn push_caller(&mut self, caller: &X64Caller, stack: StackKind) {
         let rip = VirtAddr(caller.frame.rip);
         let is_call =
             matches!(call_site::x64(self.sources.memory, rip), CallSite::Direct(_) | CallSite::Indirect);
@@ -158,15 +162,22 @@ impl<'a> Walk<'a> {
         self.stack.frames.push(Frame {
             instruction: rip,
             stack_pointer: VirtAddr(caller.frame.rsp()),
-            trust: Trust::Unwind,
+            trust: if self.has_searched { Trust::UnwindFromScan } else { Trust::Unwind },
             return_slot: Some(caller.slot),
             why: that_hold(reasons),
             gap_before: false,
             registers: Some(Box::new(FrameRegisters::X64(caller.frame))),
+            stack: Some(stack),
         });
     }
 
-    fn push_interrupted(&mut self, caller: &X64Caller, machine: &MachineFrame, trap: Option<TrapFrame>) {
+    fn push_interrupted(
+        &mut self,
+        caller: &X64Caller,
+        machine: &MachineFrame,
+        trap: Option<TrapFrame>,
+        stack: Option<StackKind>,
+    ) {
         let mut why = vec![Reason::UnwindData, Reason::MachineFrameAt(machine.address)];
         if let Some(trap) = trap {
             why.push(Reason::TrapFrameAt(trap.address));
@@ -178,31 +189,57 @@ impl<'a> Walk<'a> {
         self.stack.frames.push(Frame {
             instruction: VirtAddr(caller.frame.rip),
             stack_pointer: VirtAddr(caller.frame.rsp()),
-            trust: Trust::MachineFrame,
+            trust: if self.has_searched { Trust::UnwindFromScan } else { Trust::MachineFrame },
             return_slot: None,
             why,
             gap_before: false,
             registers: Some(Box::new(FrameRegisters::X64(caller.frame))),
+            stack,
         });
     }
 
-    /// Adds what a search finds, up to a trap frame that leads to another stack or into an image at hand: there the
+    /// Adds what a search finds, up to what leads into an image at hand, or a trap frame to another stack: there the
     /// walk goes on.
     fn search(&mut self, at: &Position<'a>, gap: bool) -> Result<Position<'a>, End> {
         let Sources { memory, images, code } = *self.sources;
         let (rip, rsp) = (VirtAddr(at.frame.rip), VirtAddr(at.frame.rsp()));
-        let standing = match at.stands {
-            Stands::Interrupted => Standing::interrupted(rip, rsp, code),
-            Stands::AfterCall => Standing::after_call(rip, rsp, code),
+        let mut words = Words::read(memory, rsp, at.stack, self.max_scan);
+        let mut gap = gap;
+        let standing = match (at.stands, words.beyond_the_end(at.stack)) {
+            // What the function keeps below the end of the stack is not there to be searched.
+            (_, Some(first)) => {
+                words = Words::read(memory, first, at.stack, self.max_scan);
+                gap = true;
+                Standing::interrupted(rip, first, code)
+            }
+            (Stands::Interrupted, None) => Standing::interrupted(rip, rsp, code),
+            (Stands::AfterCall, None) => Standing::after_call(rip, rsp, code),
         };
-        let words = Words::read(memory, rsp, at.stack, self.max_scan);
-        self.max_scan = self.max_scan.saturating_sub(words.values.len() * 8);
+        let read = words.values.len() * 8;
+        self.max_scan = self.max_scan.saturating_sub(read);
         let chain = chain::find(&Search { memory, code, stack: at.stack }, &standing, &words.values);
         for (index, step) in chain.iter().enumerate() {
-            if !self.push(step, gap && index == 0) {
+            if !self.push(step, gap && index == 0, at.stack.kind) {
                 return Err(End::Limit);
             }
-            let Some(trap) = step.candidate.trap else { continue };
+            let found = &step.candidate;
+            let Some(trap) = found.trap else {
+                // Its function's own data knows better than a search where its caller is.
+                if images.image_at(found.value.minus(1)).is_some()
+                    && let Ok(stack) = self.enter(found.slot.plus(8))
+                {
+                    self.has_searched = true;
+                    // What lies further up is read again by the next search, if one is needed.
+                    let used = found.slot.offset_from(rsp).map_or(read, |used| used as usize);
+                    self.max_scan += read.saturating_sub(used.saturating_add(DEAREST));
+                    return Ok(Position {
+                        frame: of_return(found.value, found.slot),
+                        stands: Stands::AfterCall,
+                        stack,
+                    });
+                }
+                continue;
+            };
             let leaves = !at.stack.contains(trap.rsp());
             if leaves && trap.is_user() {
                 return Err(End::UserMode);
@@ -210,6 +247,7 @@ impl<'a> Walk<'a> {
             if leaves || images.image_at(trap.rip()).is_some() {
                 let stack =
                     self.enter(trap.rsp()).map_err(|why| End::Unusable { pointer: trap.rsp(), why })?;
+                self.has_searched = false;
                 return Ok(Position { frame: of_trap(&trap), stands: Stands::Interrupted, stack });
             }
         }
@@ -217,11 +255,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Adds what a step of a chain shows; false when there is no room for it.
-    fn push(&mut self, step: &Step, gap: bool) -> bool {
+    fn push(&mut self, step: &Step, gap: bool, stack: StackKind) -> bool {
         if self.stack.frames.len() >= self.max_frames {
             return false;
         }
-        let mut frame = frame_of(step);
+        let mut frame = frame_of(step, stack);
         frame.gap_before |= gap;
         self.stack.frames.push(frame);
         let Some(trap) = step.candidate.trap else { return true };
@@ -229,7 +267,8 @@ impl<'a> Walk<'a> {
             return false;
         }
         self.stack.trap_frames.push(trap);
-        self.stack.frames.push(interrupted_frame(&trap, self.sources.code));
+        let stack = StackRange::kind_at(self.stacks, trap.rsp());
+        self.stack.frames.push(interrupted_frame(&trap, self.sources.code, stack));
         true
     }
 
@@ -260,11 +299,18 @@ fn of_trap(trap: &TrapFrame) -> X64Frame {
     X64Frame { known: KEPT, ..X64Frame::of_registers(&trap.registers) }
 }
 
+/// What is known where a call returns to.
+fn of_return(rip: VirtAddr, slot: VirtAddr) -> X64Frame {
+    let mut frame = X64Frame { rip: rip.0, ..X64Frame::default() };
+    frame.set(X64Registers::RSP as u8, Some(slot.plus(8).0));
+    frame
+}
+
 fn that_hold<const N: usize>(reasons: [(bool, Reason); N]) -> Vec<Reason> {
     reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
 }
 
-fn frame_of(step: &Step) -> Frame {
+fn frame_of(step: &Step, stack: StackKind) -> Frame {
     let found = &step.candidate;
     let is_call = matches!(found.call, CallSite::Direct(_) | CallSite::Indirect);
     let reasons = [
@@ -282,10 +328,11 @@ fn frame_of(step: &Step) -> Frame {
         why: that_hold(reasons),
         gap_before: step.gap_before,
         registers: None,
+        stack: Some(stack),
     }
 }
 
-fn interrupted_frame(trap: &TrapFrame, code: &dyn Code) -> Frame {
+fn interrupted_frame(trap: &TrapFrame, code: &dyn Code, stack: Option<StackKind>) -> Frame {
     let mut why = vec![Reason::TrapFrameAt(trap.address)];
     if code.function_start(trap.rip()).is_some() {
         why.push(Reason::InsideKnownFunction);
@@ -298,8 +345,12 @@ fn interrupted_frame(trap: &TrapFrame, code: &dyn Code) -> Frame {
         why,
         gap_before: false,
         registers: None,
+        stack,
     }
 }
+
+/// What a search costs at the least, in bytes read: how many there can be is bounded by that.
+const DEAREST: usize = 0x800;
 
 /// The words of a stack from a stack pointer on.
 struct Words {
@@ -320,6 +371,15 @@ impl Words {
         let words =
             bytes.chunks_exact(8).filter_map(|word| word.first_chunk()).map(|w| u64::from_le_bytes(*w));
         Self { values: words.collect(), missing, cut: (wanted as u64) < above & !7 }
+    }
+
+    /// Of a stack that ran out: the pointer lies in the guard page, where no memory is. The first word behind it, if
+    /// it belongs to the stack.
+    fn beyond_the_end(&self, range: &StackRange) -> Option<VirtAddr> {
+        const PAGE: u64 = 0x1000;
+        let miss = self.missing.filter(|_| self.values.is_empty())?;
+        let first = miss.at.page().plus(PAGE);
+        range.contains(first).then_some(first)
     }
 
     fn end(&self, found: bool) -> End {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use stopcode_base::{Arm64Registers, Memory, MissReason, Registers, SliceMemory, VirtAddr, X64Registers};
 use stopcode_unwind::{
     Arm64Frame, Code, CodeAt, End, ImageView, Images, Options, Reason, Refusal, Stack, StackKind, StackRange,
-    Stands, Trust, X64Frame, unwind_arm64, unwind_x64, walk_with_images,
+    Stands, Trust, X64Frame, unwind_arm64, unwind_x64, walk, walk_with_images,
 };
 
 const BASE: u64 = 0xffff_f800_0000_0000;
@@ -51,7 +51,14 @@ impl Machine {
         registers.gpr[4] = rsp;
         let low = VirtAddr(LOW);
         let range = StackRange { low, high: low.plus(self.stack.len() as u64), kind: StackKind::Thread };
-        walk_with_images(&Registers::X64(registers), self, self, self, &[range], &Options::default())
+        walk_with_images(
+            &(&Registers::X64(registers)).into(),
+            self,
+            self,
+            self,
+            &[range],
+            &Options::default(),
+        )
     }
 }
 
@@ -424,7 +431,7 @@ fn through_a_trap_frame_with_its_registers() {
     let low = VirtAddr(LOW);
     let range = StackRange { low, high: low.plus(0x4000), kind: StackKind::Thread };
     let stack = walk_with_images(
-        &Registers::X64(registers),
+        &(&Registers::X64(registers)).into(),
         &machine,
         &machine,
         &machine,
@@ -468,7 +475,47 @@ fn where_the_data_ends_the_search_is_marked() {
         frames,
         [(0x40, true, false), (0x80, true, false), (0x804, true, false), (0x905, false, true)]
     );
-    assert_eq!(stack.refused.iter().map(|r| (r.frame, r.why)).collect::<Vec<_>>(), [(2, Refusal::NoEntry)]);
+    assert_eq!(
+        stack.refused.iter().map(|r| (r.frame, r.why)).collect::<Vec<_>>(),
+        [(2, Refusal::NoEntry), (3, Refusal::NoEntry)]
+    );
+}
+
+#[test]
+fn what_unwind_data_says_of_a_frame_that_was_searched_for_is_no_more_sure_than_that_one() {
+    let text = BASE + u64::from(TEXT);
+    let mut machine = with_trap_entry();
+    machine.put(LOW + 0x100 + 0x28, text + 0x804);
+    machine.put(LOW + 0x130 + 0x48, text + 0x80);
+    machine.put(LOW + 0x180 + 0x28, text + 0x81);
+    machine.write(TEXT + 0x7b, &[0xe8, 0, 0, 0, 0]);
+    let stack = machine.walk(text + 0x40, LOW + 0x100);
+    let frames: Vec<_> =
+        stack.frames.iter().map(|f| (f.instruction.0 - text, f.trust, f.gap_before)).collect();
+    assert_eq!(
+        frames,
+        [
+            (0x40, Trust::Context, false),
+            (0x804, Trust::Unwind, false),
+            (0x80, Trust::ScanCall, true),
+            (0x81, Trust::UnwindFromScan, false)
+        ]
+    );
+}
+
+#[test]
+fn a_stack_pointer_in_the_guard_page_is_searched_from_the_lowest_page_there_is() {
+    let text = BASE + u64::from(TEXT);
+    let mut machine = Machine::new();
+    machine.put(LOW + 0x48, text + 0x905);
+    machine.write(TEXT + 0x900, &[0xe8, 0, 0, 0, 0]);
+    let mut registers = X64Registers { rip: text + 0x800, ..X64Registers::default() };
+    registers.gpr[X64Registers::RSP] = LOW - 0x30;
+    let guarded =
+        StackRange { low: VirtAddr(LOW - 0x1000), high: VirtAddr(LOW + 0x1000), kind: StackKind::Thread };
+    let stack = walk(&Registers::X64(registers), &machine, &machine, &[guarded], &Options::default());
+    let frames: Vec<_> = stack.frames.iter().map(|f| (f.stack_pointer.0, f.gap_before)).collect();
+    assert_eq!(frames, [(LOW - 0x30, false), (LOW + 0x50, true)]);
 }
 
 /// The same image with one ARM64 entry as its function table.
@@ -496,7 +543,7 @@ fn an_arm64_walk_by_packed_data() {
     registers.x[29] = sp;
     let range = StackRange { low, high: low.plus(0x4000), kind: StackKind::Thread };
     let walked = walk_with_images(
-        &Registers::Arm64(registers),
+        &(&Registers::Arm64(registers)).into(),
         &machine,
         &Arm(&machine),
         &machine,

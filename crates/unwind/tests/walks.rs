@@ -156,7 +156,7 @@ fn through_trap_frames_to_user_mode() {
 #[test]
 fn to_another_stack_and_not_back() {
     let mut machine = Machine::new(0x1000);
-    let ist = StackRange { low: VirtAddr(LOW), high: VirtAddr(LOW + 0x800), kind: StackKind::Ist };
+    let ist = StackRange { low: VirtAddr(LOW), high: VirtAddr(LOW + 0x800), kind: StackKind::Ist(1) };
     let thread =
         StackRange { low: VirtAddr(LOW + 0x800), high: VirtAddr(LOW + 0x1000), kind: StackKind::Thread };
     machine.put(0x48, at(1, 0x31));
@@ -256,7 +256,7 @@ proptest! {
         }
         let middle = VirtAddr(LOW + words.len() as u64 * 4);
         let lower = StackRange { high: middle, ..machine.range() };
-        let upper = StackRange { low: middle, high: VirtAddr(LOW + 0xa00), kind: StackKind::Ist };
+        let upper = StackRange { low: middle, high: VirtAddr(LOW + 0xa00), kind: StackKind::Ist(1) };
         let options = Options { max_frames, ..Options::default() };
         for registers in [x64(instruction, pointer), arm64(instruction, pointer, frame_pointer)] {
             for stacks in [&[machine.range()][..], &[lower, upper], &[]] {

@@ -6,6 +6,7 @@
 pub(crate) mod form;
 pub(crate) mod plain;
 pub(crate) mod random;
+pub(crate) mod server;
 
 use serde_json::Value;
 use std::io::{Read, Write};

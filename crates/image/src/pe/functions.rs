@@ -30,9 +30,14 @@ impl Function {
 }
 
 impl Image<'_> {
+    /// RVA and size in bytes of the function table, as the headers say; `None` if the image has none.
+    pub fn function_table(&self) -> Option<(u32, u32)> {
+        self.directory(DIRECTORY_EXCEPTION)
+    }
+
     /// The function table in its own order, which is by address in a sound image. Empty for machines without one.
     pub fn functions(&self) -> Vec<Function> {
-        let Some((rva, size)) = self.directory(DIRECTORY_EXCEPTION) else { return Vec::new() };
+        let Some((rva, size)) = self.function_table() else { return Vec::new() };
         let entry_size = match self.headers().machine {
             MACHINE_X64 => 12,
             MACHINE_ARM64 => 8,

@@ -58,6 +58,7 @@ fn frame(
         offset: Some(offset),
         trust: t(trust),
         gap_before: false,
+        crossing: None,
         uncertain: false,
         unloaded: false,
     }
@@ -99,6 +100,13 @@ fn frames(t: Text<'_>) -> Vec<FrameReport> {
         frame(t, 0xfffff88003dcd560, 0xfffff880018222a2, "iaStor", None, 0x32a2, "scan"),
     ];
     frames[5].gap_before = true;
+    frames[3].crossing = Some(CrossingReport {
+        turn: t("double_fault"),
+        text: t("double fault here"),
+        from: Some(t("IST stack 1")),
+        to: Some(t("thread stack")),
+        trap_frame: Some("0xfffff880009b9f30".to_owned()),
+    });
     frames.push(FrameReport {
         instruction: Some("0xfffffa800cd2b060".to_owned()),
         stack_pointer: None,
@@ -108,6 +116,7 @@ fn frames(t: Text<'_>) -> Vec<FrameReport> {
         offset: None,
         trust: t("scan"),
         gap_before: false,
+        crossing: None,
         uncertain: false,
         unloaded: false,
     });
@@ -266,6 +275,7 @@ pub(crate) fn full_dump(t: Text<'_>) -> DumpReport {
                 processor: Some(4),
                 frames: frames(t),
                 ended: t("the minidump holds no more of this stack"),
+                refused: vec![RefusedReport { frame: 4, why: t("the unwind data is missing: paged out") }],
             },
             StackReport {
                 kind: "processor".to_owned(),
@@ -273,6 +283,7 @@ pub(crate) fn full_dump(t: Text<'_>) -> DumpReport {
                 processor: Some(5),
                 frames: frames(t).split_off(4),
                 ended: t("top of the stack"),
+                refused: Vec::new(),
             },
         ],
         modules: modules(t),

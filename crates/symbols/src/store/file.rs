@@ -1,7 +1,8 @@
 //! Names and keys of files in a store.
 
-use crate::PdbKey;
+use crate::{Pdb, PdbKey};
 use std::path::PathBuf;
+use stopcode_image::Image;
 
 /// One file of a store: a name that is safe to be one, and the key that tells it from others of that name.
 ///
@@ -11,6 +12,14 @@ use std::path::PathBuf;
 pub struct StoreFile {
     name: String,
     key: String,
+    identity: Identity,
+}
+
+/// What the file itself must say it is: a name and a folder prove nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Identity {
+    Pdb(PdbKey),
+    Image { time_date_stamp: u32, size_of_image: u32 },
 }
 
 /// Longer than any image's or PDB's name in practice.
@@ -19,12 +28,24 @@ const MAX_NAME: usize = 128;
 impl StoreFile {
     /// A PDB; of a path the last part is taken. `None` if that cannot be a file's name.
     pub fn pdb(path: &str, key: PdbKey) -> Option<Self> {
-        Some(Self { name: safe(path)?, key: key.store_key() })
+        Some(Self { name: safe(path)?, key: key.store_key(), identity: Identity::Pdb(key) })
     }
 
     /// An image by the time stamp and size of its header. `None` if the path's last part cannot be a file's name.
     pub fn image(path: &str, time_date_stamp: u32, size_of_image: u32) -> Option<Self> {
-        Some(Self { name: safe(path)?, key: format!("{time_date_stamp:08X}{size_of_image:x}") })
+        let identity = Identity::Image { time_date_stamp, size_of_image };
+        Some(Self { name: safe(path)?, key: format!("{time_date_stamp:08X}{size_of_image:x}"), identity })
+    }
+
+    /// True if these bytes are the file: a PDB of this identity, an image whose header has this time stamp and size.
+    pub fn fits(&self, bytes: &[u8]) -> bool {
+        match self.identity {
+            Identity::Pdb(key) => Pdb::identity(bytes) == Ok(key),
+            Identity::Image { time_date_stamp, size_of_image } => Image::of_file(bytes).is_ok_and(|image| {
+                let headers = image.headers();
+                (headers.time_date_stamp, headers.size_of_image) == (time_date_stamp, size_of_image)
+            }),
+        }
     }
 
     /// Its name.
@@ -50,17 +71,10 @@ impl StoreFile {
         relative(&self.name, &self.key, two_tier)
     }
 
-    /// Where a server has it, below its address: `name/key/name`, with what has a meaning in an address escaped.
-    pub fn url_path(&self) -> String {
-        let mut name = String::new();
-        for byte in self.name.bytes() {
-            if byte.is_ascii_alphanumeric() || b"._-~".contains(&byte) {
-                name.push(byte.into());
-            } else {
-                name.push_str(&format!("%{byte:02X}"));
-            }
-        }
-        format!("{name}/{}/{name}", self.key)
+    /// Where a server has the file called `name` of this one's folder, below its address: `own name/key/name`, with what has a
+    /// meaning in an address escaped.
+    pub fn url_path(&self, name: &str) -> String {
+        format!("{}/{}/{}", escaped(&self.name), self.key, escaped(name))
     }
 
     /// The same place as it may be spelled where case matters: Windows, which made the store, does not care.
@@ -78,6 +92,18 @@ impl StoreFile {
         }
         paths
     }
+}
+
+fn escaped(name: &str) -> String {
+    let mut out = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"._-~".contains(&byte) {
+            out.push(byte.into());
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 fn relative(name: &str, key: &str, two_tier: bool) -> PathBuf {
@@ -112,12 +138,12 @@ mod tests {
     fn keys_as_stores_have_them() {
         let key = PdbKey::parse("5278AFF86C341677D7D7835C85B7B844-26").unwrap();
         let pdb = StoreFile::pdb(r"d:\build\ntkrnlmp.pdb", key).unwrap();
-        assert_eq!(pdb.url_path(), "ntkrnlmp.pdb/5278AFF86C341677D7D7835C85B7B8441a/ntkrnlmp.pdb");
+        assert_eq!(pdb.url_path(pdb.name()), "ntkrnlmp.pdb/5278AFF86C341677D7D7835C85B7B8441a/ntkrnlmp.pdb");
         assert_eq!(pdb.compressed_name(), "ntkrnlmp.pd_");
         let image = StoreFile::image("ntoskrnl.exe", 0x0d83_33e6, 0x0104_6000).unwrap();
         assert_eq!(image.key(), "0D8333E61046000");
         let odd = StoreFile::image("a b#%.sys", 1, 1).unwrap();
-        assert_eq!(odd.url_path(), "a%20b%23%25.sys/000000011/a%20b%23%25.sys");
+        assert_eq!(odd.url_path(odd.name()), "a%20b%23%25.sys/000000011/a%20b%23%25.sys");
     }
 
     #[test]

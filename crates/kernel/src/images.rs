@@ -1,0 +1,148 @@
+//! The images of loaded modules, as unwinding needs them: what memory holds of them, and behind it their files.
+//!
+//! A file is taken where its time stamp and size are the module's. Memory comes first: it is what ran.
+
+use crate::code::names_for;
+use crate::module::Module;
+use std::cell::OnceCell;
+use stopcode_base::{Memory, MissReason, VirtAddr};
+use stopcode_image::{Headers, Image};
+use stopcode_symbols::SymbolSource;
+use stopcode_unwind::{ImageView, Images};
+
+/// Files of images, read when first asked for: one per module, none where none fits.
+pub(crate) struct ImageFiles {
+    symbols: SymbolSource,
+    files: Vec<OnceCell<Option<ImageFile>>>,
+}
+
+impl ImageFiles {
+    pub(crate) fn new(modules: &[Module], symbols: &SymbolSource) -> Self {
+        let files = modules.iter().map(|_| OnceCell::new()).collect();
+        Self { symbols: symbols.clone(), files }
+    }
+
+    fn get(&self, index: usize, module: &Module) -> Option<&ImageFile> {
+        let find = || {
+            let size = u32::try_from(module.size).ok()?;
+            let stamp = module.time_date_stamp.filter(|_| self.symbols.has_paths())?;
+            let names = names_for(&module.image);
+            let (_, bytes) = names.iter().find_map(|name| self.symbols.find_image(name, stamp, size))?;
+            ImageFile::new(bytes)
+        };
+        self.files.get(index)?.get_or_init(find).as_ref()
+    }
+}
+
+/// An image's file, read as a loader would lay it out.
+struct ImageFile {
+    bytes: Vec<u8>,
+    headers: Headers,
+    function_table: (u32, u32),
+}
+
+impl ImageFile {
+    fn new(bytes: Vec<u8>) -> Option<Self> {
+        let image = Image::of_file(&bytes).ok()?;
+        let function_table = image.function_table()?;
+        let headers = image.headers().clone();
+        Some(Self { bytes, headers, function_table })
+    }
+
+    /// Bytes from an RVA on, as [`Memory::read_some`] gives them.
+    fn read_some(&self, rva: u32, buffer: &mut [u8]) -> Option<usize> {
+        let headers = &self.headers;
+        let (at, stored, mapped) = match headers.sections.iter().find(|section| section.contains(rva)) {
+            Some(section) => {
+                let offset = rva - section.rva;
+                let stored = section.file_size.min(section.virtual_size.max(1));
+                (
+                    section.file_offset.checked_add(offset)?,
+                    stored.saturating_sub(offset),
+                    section.virtual_size.saturating_sub(offset),
+                )
+            }
+            None => {
+                let left = headers.size_of_headers.checked_sub(rva)?;
+                (rva, left, left)
+            }
+        };
+        if stored == 0 {
+            // What a section has beyond its bytes in the file is zero.
+            let count = buffer.len().min(mapped as usize);
+            buffer.get_mut(..count)?.fill(0);
+            return (count > 0).then_some(count);
+        }
+        let rest = self.bytes.get(at as usize..)?;
+        let count = buffer.len().min(stored as usize).min(rest.len());
+        buffer.get_mut(..count)?.copy_from_slice(rest.get(..count)?);
+        (count > 0).then_some(count)
+    }
+}
+
+/// The images of one machine, for one walk or several.
+pub(crate) struct LoadedImages<'a> {
+    modules: &'a [Module],
+    memory: &'a dyn Memory,
+    files: &'a ImageFiles,
+    found: Vec<OnceCell<Option<Loaded<'a>>>>,
+    /// Indices of modules, by base.
+    by_base: Vec<usize>,
+}
+
+impl<'a> LoadedImages<'a> {
+    pub(crate) fn new(modules: &'a [Module], memory: &'a dyn Memory, files: &'a ImageFiles) -> Self {
+        let mut by_base: Vec<usize> = (0..modules.len()).collect();
+        by_base.sort_by_key(|index| modules.get(*index).map(|module| module.base));
+        let found = modules.iter().map(|_| OnceCell::new()).collect();
+        Self { modules, memory, files, found, by_base }
+    }
+
+    /// An image whose headers are in memory as the loader recorded them, or whose file is at hand. What of it is in
+    /// neither is missing when it is read.
+    fn load(&self, index: usize, module: &Module) -> Option<Loaded<'a>> {
+        let own =
+            Image::mapped(self.memory, module.base).ok().filter(|image| is_modules(image.headers(), module));
+        let file = self.files.get(index, module);
+        // Without a function table there is nothing to unwind by.
+        let function_table =
+            own.and_then(|image| image.function_table()).or_else(|| file.map(|file| file.function_table))?;
+        Some(Loaded { memory: self.memory, base: module.base, size: module.size, file, function_table })
+    }
+}
+
+/// A damaged header, or what was loaded in its place, says something else than the loader recorded.
+fn is_modules(headers: &Headers, module: &Module) -> bool {
+    u64::from(headers.size_of_image) == module.size
+        && module.time_date_stamp.is_none_or(|stamp| stamp == headers.time_date_stamp)
+}
+
+impl Images for LoadedImages<'_> {
+    fn image_at(&self, address: VirtAddr) -> Option<ImageView<'_>> {
+        let module = |index: &usize| self.modules.get(*index);
+        let after = self.by_base.partition_point(|index| module(index).is_some_and(|m| m.base <= address));
+        let index = *self.by_base.get(after.checked_sub(1)?)?;
+        let module = self.modules.get(index).filter(|module| module.contains(address))?;
+        let loaded = self.found.get(index)?.get_or_init(|| self.load(index, module)).as_ref()?;
+        Some(ImageView { base: loaded.base, pdata: loaded.function_table, memory: loaded })
+    }
+}
+
+/// One image: memory, and its file for what memory does not hold.
+struct Loaded<'a> {
+    memory: &'a dyn Memory,
+    base: VirtAddr,
+    size: u64,
+    file: Option<&'a ImageFile>,
+    function_table: (u32, u32),
+}
+
+impl Memory for Loaded<'_> {
+    fn read_some(&self, at: VirtAddr, buffer: &mut [u8]) -> Result<usize, MissReason> {
+        let here = self.memory.read_some(at, buffer);
+        let Err(reason) = here else { return here };
+        let rva = at.offset_from(self.base).filter(|rva| *rva < self.size);
+        let mut from_file = || self.file?.read_some(u32::try_from(rva?).ok()?, buffer);
+        from_file().ok_or(reason)
+    }
+}
