@@ -81,7 +81,6 @@ def build(folder, out):
     symbols, paths = {}, {}
     for name, base, size, stamp, code_at in IMAGES:
         stem = name.split(".")[0]
-        # Relative names: the linker writes them into the PDB.
         thing, path = f"{stem}.o", folder / name
         run(folder, f"{TOOL}as", "-I", HERE, HERE / f"{stem}.s", "-o", thing)
         script = HERE / f"{stem}.ld" if code_at is None else HERE / "driver.ld"
@@ -274,7 +273,9 @@ def idle(paths, symbols, top):
 
 def store_pdb(path, store):
     """Where a symbol store keeps it: by GUID and age, as the image names them. The time it was made is left out."""
-    data = bytearray(path.read_bytes())
+    # The linker writes the folder it worked in.
+    folder = str(path.parent.resolve()).encode()
+    data = bytearray(path.read_bytes().replace(folder, b"/".ljust(len(folder), b"-")))
     size = struct.unpack_from("<I", data, 32)[0]
     # Stream 1 says version, time, age, GUID, at the start of a block of its own.
     at = next(at for at in range(0, len(data), size) if data[at : at + 4] == struct.pack("<I", 20000404))
@@ -290,7 +291,7 @@ def store_pdb(path, store):
 def main():
     out, store = Path(sys.argv[1]), Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="seed") as folder:
         paths, symbols = build(Path(folder), out)
         key = store_pdb(Path(folder) / PDB, store)
     crashed, stacks = crash(paths, symbols)

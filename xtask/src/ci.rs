@@ -29,7 +29,7 @@ pub(crate) fn ci(root: &Path) -> anyhow::Result<()> {
     let readme = readme_commands(root)?;
     let mut steps = vec![
         step("format", "cargo fmt --all --check && cargo fmt --manifest-path fuzz/Cargo.toml --check"),
-        step("lint", "cargo clippy --workspace --all-targets --locked -- -D warnings"),
+        step("lint", "cargo clippy --workspace --all-targets --all-features --locked -- -D warnings"),
         step("README: the main job, without network", &offline(&readme.main_job)),
         step("README: the tests", &counted(&readme.tests)),
         Step {

@@ -5,6 +5,8 @@ mod fetch;
 mod online;
 mod progress;
 mod symbols;
+#[cfg(feature = "synth")]
+mod synth;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -29,6 +31,8 @@ struct Cli {
 enum Command {
     Analyze(analyze::Arguments),
     Symbols(symbols::Arguments),
+    #[cfg(feature = "synth")]
+    Synth(synth::Arguments),
 }
 
 /// Exit code for wrong usage, as in sysexits.h.
@@ -47,5 +51,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Symbols(arguments) => symbols::run(&arguments),
+        #[cfg(feature = "synth")]
+        Command::Synth(arguments) => synth::run(&arguments),
     }
 }

@@ -14,7 +14,19 @@ use stopcode_symbols::SymbolSource;
 use stopcode_synth::container::{self, Kind};
 
 const SAMPLES: [&str; 3] = ["seed-double-fault", "driver-null-write", "memory-bit-flip"];
-const PAGED: [Kind; 5] = [Kind::Full, Kind::BitmapFull, Kind::BitmapKernel, Kind::RdmpKernel, Kind::RdmpFull];
+const PAGED: [Kind; 9] = [
+    Kind::Full,
+    Kind::Summary,
+    Kind::BitmapFull,
+    Kind::BitmapKernel,
+    Kind::Automatic,
+    Kind::RdmpKernel,
+    Kind::RdmpUser,
+    Kind::RdmpFull,
+    Kind::Live,
+];
+/// What the other reader does not know: the kernel dump of Windows XP to 7, and the number 7.
+const OURS_ALONE: [Kind; 2] = [Kind::Summary, Kind::Automatic];
 
 fn described(sample: &str) -> stopcode_synth::Machine {
     let path = format!("{}/../../samples/{sample}.json", env!("CARGO_MANIFEST_DIR"));
@@ -73,7 +85,7 @@ fn every_container_holds_what_the_small_dump_holds() {
 #[test]
 fn an_independent_reader_finds_the_same_memory() {
     for sample in SAMPLES {
-        for kind in PAGED {
+        for kind in PAGED.into_iter().filter(|kind| !OURS_ALONE.contains(kind)) {
             let bytes = written(sample, kind);
             let ours = Dump::from_bytes(bytes.clone()).unwrap();
             let theirs = KernelDumpParser::with_reader(Cursor::new(bytes)).unwrap();

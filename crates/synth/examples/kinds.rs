@@ -10,13 +10,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let sample = arguments.next().unwrap_or_else(|| "seed-double-fault".to_owned());
     let description = format!("{}/../../samples/{sample}.json", env!("CARGO_MANIFEST_DIR"));
-    let machine = Machine::from_json(&std::fs::read_to_string(description)?)?;
+    let machine = Machine::read(description.as_ref())?;
     std::fs::create_dir_all(&folder)?;
     for kind in container::Kind::ALL {
-        std::fs::write(
-            folder.join(format!("{kind:?}.dmp").to_lowercase()),
-            container::write(&machine, kind)?,
-        )?;
+        let mut file = std::fs::File::create(folder.join(kind.name()).with_extension("dmp"))?;
+        container::write_to(&machine, kind, &mut file)?;
     }
     Ok(())
 }

@@ -1,133 +1,220 @@
-//! Dumps that hold pages: complete (1), bitmap (5, 6) and RDMP (8, 10).
+//! Every container a described machine can be written into.
 //!
-//! Headers as the public readers of these containers have them; see `physical` for the memory itself.
+//! Headers as the public readers of these containers have them; see `physical` for the memory itself. Pages that were
+//! never written to take no memory here and, on a file system that can leave holes, no room in the file.
+
+mod bitmap;
+mod elf;
+mod ranges;
+mod uefi;
 
 use crate::machine::Machine;
 use crate::physical::{self, PAGE_SIZE, Physical};
 use crate::record::Record;
 use crate::{Error, blobs, kdbg, memory, triage};
+use std::io::{Cursor, Seek, SeekFrom, Write};
 
 /// Bytes of the dump header, and where the container's own starts.
 const HEADER_SIZE: usize = 0x2000;
-/// Runs that fit into the dump header.
-const MOST_RUNS: usize = 42;
-/// Bytes of the bitmap header before its bits.
-const BITMAP_HEADER: usize = 0x38;
+/// Bit of the header's attributes: written from a live system.
+const LIVE: u32 = 1 << 4;
 
 /// A container to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// DumpType 4: the small dump.
-    Triage,
     /// DumpType 1: a complete dump, pages in runs.
     Full,
+    /// DumpType 2: the kernel dump of Windows XP to 7, behind a bitmap of its own.
+    Summary,
+    /// DumpType 3: a header and nothing else.
+    Header,
+    /// DumpType 4: the small dump.
+    Triage,
     /// DumpType 5: a complete dump behind a bitmap.
     BitmapFull,
     /// DumpType 6: a kernel dump behind a bitmap.
     BitmapKernel,
+    /// DumpType 7: the same, with the number that Windows uses for the setting.
+    Automatic,
     /// DumpType 8: a kernel dump as newer debuggers write it.
     RdmpKernel,
+    /// DumpType 9: kernel and user memory as newer debuggers write it.
+    RdmpUser,
     /// DumpType 10: a complete dump as newer debuggers write it.
     RdmpFull,
+    /// DumpType 6 of a system that went on running.
+    Live,
+    /// Physical memory from address 0 on, and nothing else; the debugger data is as the running kernel keeps it.
+    Raw,
+    /// The ELF core that QEMU's `dump-guest-memory` writes.
+    QemuElf,
+    /// The form that firmware writes: `Raw_Dmp!`.
+    Uefi,
 }
 
 impl Kind {
-    /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::Full, Self::Triage, Self::BitmapFull, Self::BitmapKernel, Self::RdmpKernel, Self::RdmpFull];
+    /// Every kind: by the number of their type, then those without one.
+    pub const ALL: [Self; 14] = [
+        Self::Full,
+        Self::Summary,
+        Self::Header,
+        Self::Triage,
+        Self::BitmapFull,
+        Self::BitmapKernel,
+        Self::Automatic,
+        Self::RdmpKernel,
+        Self::RdmpUser,
+        Self::RdmpFull,
+        Self::Live,
+        Self::Raw,
+        Self::QemuElf,
+        Self::Uefi,
+    ];
 
-    /// DumpType as the header records it.
+    /// The word for it on a command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "complete",
+            Self::Summary => "summary",
+            Self::Header => "header",
+            Self::Triage => "triage",
+            Self::BitmapFull => "bitmap-full",
+            Self::BitmapKernel => "bitmap-kernel",
+            Self::Automatic => "automatic",
+            Self::RdmpKernel => "rdmp-kernel",
+            Self::RdmpUser => "rdmp-user",
+            Self::RdmpFull => "rdmp-complete",
+            Self::Live => "live-kernel",
+            Self::Raw => "raw",
+            Self::QemuElf => "qemu-elf",
+            Self::Uefi => "uefi",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// DumpType as the header records it; zero for what has no such header.
     #[must_use]
     pub const fn dump_type(self) -> u32 {
         match self {
             Self::Full => 1,
+            Self::Summary => 2,
+            Self::Header => 3,
             Self::Triage => 4,
             Self::BitmapFull => 5,
-            Self::BitmapKernel => 6,
+            Self::BitmapKernel | Self::Live => 6,
+            Self::Automatic => 7,
             Self::RdmpKernel => 8,
+            Self::RdmpUser => 9,
             Self::RdmpFull => 10,
+            Self::Raw | Self::QemuElf | Self::Uefi => 0,
         }
+    }
+
+    /// True for an image of physical memory without a dump header: no kernel has prepared it for debuggers.
+    const fn is_image(self) -> bool {
+        matches!(self, Self::Raw | Self::QemuElf | Self::Uefi)
     }
 }
 
-/// Writes the machine as a dump of this kind.
-///
-/// What a small dump holds in blocks, the others hold in pages, under page tables that lead to them: those that
-/// [`Machine::pages`] describes as they are described, and made-up ones for all else.
+/// Writes the machine as a dump of this kind into memory.
 ///
 /// # Errors
-/// If the description contradicts itself or lacks a part that no dump is without; [`Error`] names it.
+/// As [`write_to`].
 pub fn write(machine: &Machine, kind: Kind) -> Result<Vec<u8>, Error> {
+    let mut out = Cursor::new(Vec::new());
+    write_to(machine, kind, &mut out)?;
+    Ok(out.into_inner())
+}
+
+/// Writes the machine as a dump of this kind, from the start of `out`, which is empty.
+///
+/// What a small dump holds in blocks, the others hold in pages, under page tables that lead to them: those that
+/// [`Machine::pages`] describes as they are described, and made-up ones for all else. Pages of installed memory that
+/// nothing was written to are left out of `out` by seeking over them.
+///
+/// # Errors
+/// If the description contradicts itself, lacks a part that no dump is without, or does not fit the container;
+/// [`Error`] names it. [`Error::File`] if `out` cannot be written.
+pub fn write_to(machine: &Machine, kind: Kind, out: &mut (impl Write + Seek)) -> Result<(), Error> {
+    let mut out = Out(out);
     if kind == Kind::Triage {
-        return triage::write(machine);
+        return out.bytes(&triage::write(machine)?);
+    }
+    if kind == Kind::Header {
+        return out.bytes(&header(machine, kind, HEADER_SIZE as u64)?.into_bytes());
     }
     let (image, layout) = memory::of(machine)?;
-    let pages = physical::build(machine, &image, &kdbg::block(machine, layout)?)?;
-    let mut header = Record::filled(HEADER_SIZE, *b"PAGE");
-    header.put(0, &triage::header(machine, 0)?);
-    header.u32(0xf98, kind.dump_type()).put(0x1038, b"PAGE");
-    let runs = pages.runs();
+    let block = kdbg::block(machine, &layout)?;
+    let block = if kind.is_image() { kdbg::encode(machine, block)? } else { block };
+    let pages = physical::build(machine, &layout, &image, &block)?;
+    match kind {
+        Kind::Raw => return raw(&pages, &mut out),
+        Kind::QemuElf => return elf::write(machine, &pages, &mut out),
+        Kind::Uefi => return uefi::write(machine, &pages, &mut out),
+        _ => {}
+    }
+    let mut header = header(machine, kind, 0)?;
     let body = match kind {
         Kind::Full => {
-            runs_header(&mut header, &pages, &runs)?;
+            ranges::in_header(&mut header, &pages)?;
             Vec::new()
         }
-        Kind::BitmapFull => bitmap(&pages, *b"FDMP"),
-        Kind::BitmapKernel => bitmap(&pages, *b"SDMP"),
-        Kind::RdmpFull => rdmp(&pages, &runs, true),
-        _ => rdmp(&pages, &runs, false),
+        Kind::Summary => bitmap::old(&pages)?,
+        Kind::BitmapFull => bitmap::new(&pages, *b"FDMP")?,
+        Kind::BitmapKernel | Kind::Automatic | Kind::Live => bitmap::new(&pages, *b"SDMP")?,
+        _ => ranges::rdmp(&pages, kind == Kind::RdmpFull)?,
     };
-    let stored = pages.count() * PAGE_SIZE;
-    header.u64(0xfa0, (HEADER_SIZE + body.len() + stored) as u64);
-    let mut file = header.into_bytes();
-    file.extend(body);
-    for page in pages.contents() {
-        file.extend_from_slice(page);
-    }
-    file.extend(blobs::chain(machine));
-    Ok(file)
+    let first = (HEADER_SIZE + body.len()) as u64;
+    header.u64(0xfa0, first + pages.count() * PAGE_SIZE as u64);
+    out.bytes(&header.into_bytes())?;
+    out.bytes(&body)?;
+    pages.for_each_written(|rank, _, page| out.at(first + rank * PAGE_SIZE as u64, page))?;
+    out.at(first + pages.count() * PAGE_SIZE as u64, &blobs::chain(machine))
 }
 
-/// PHYSICAL_MEMORY_DESCRIPTOR in the dump header.
-fn runs_header(header: &mut Record, pages: &Physical, runs: &[(u64, u64)]) -> Result<(), Error> {
-    if runs.len() > MOST_RUNS {
-        return Err(Error::TooLarge("the number of runs".to_owned()));
+/// The dump header with its type.
+fn header(machine: &Machine, kind: Kind, size: u64) -> Result<Record, Error> {
+    let mut header = Record::filled(HEADER_SIZE, *b"PAGE");
+    header.put(0, &triage::header(machine, 0)?);
+    header.u32(0xf98, kind.dump_type()).put(0x1038, b"PAGE").u64(0xfa0, size);
+    if kind == Kind::Live {
+        header.u32(0x1050, LIVE);
     }
-    header.u32(0x88, runs.len() as u32).u32(0x8c, 0).u64(0x90, pages.count() as u64);
-    for (n, (first, count)) in runs.iter().enumerate() {
-        header.u64(0x98 + 16 * n, *first).u64(0xa0 + 16 * n, *count);
-    }
-    Ok(())
+    Ok(header)
 }
 
-/// The bitmap header of Windows 8 and later, its bits, and zeros up to the first page.
-fn bitmap(pages: &Physical, signature: [u8; 4]) -> Vec<u8> {
-    let bits = pages.runs().last().map_or(0, |(first, count)| first + count);
-    let size = (BITMAP_HEADER + bits.div_ceil(8) as usize).next_multiple_of(PAGE_SIZE);
-    let mut r = Record::zeroed(size);
-    r.put(0, &signature).put(4, b"DUMP").u32(8, 1);
-    r.u64(0x20, (HEADER_SIZE + size) as u64).u64(0x28, pages.count() as u64).u64(0x30, bits);
-    let mut bytes = r.into_bytes();
-    for pfn in pages.frames() {
-        if let Some(byte) = bytes.get_mut(BITMAP_HEADER + pfn as usize / 8) {
-            *byte |= 1 << (pfn % 8);
-        }
-    }
-    bytes
+/// Physical memory as it lies; what is not present reads as zeros.
+fn raw(pages: &Physical, out: &mut Out<'_, impl Write + Seek>) -> Result<(), Error> {
+    pages.for_each_written(|_, pfn, page| out.at(pfn * PAGE_SIZE as u64, page))?;
+    out.end(pages.end() * PAGE_SIZE as u64)
 }
 
-/// RDMP: ranges of page frames. A complete one ends by its count of pages, a kernel one with an empty range.
-fn rdmp(pages: &Physical, runs: &[(u64, u64)], full: bool) -> Vec<u8> {
-    let ranges = runs.len() + usize::from(!full);
-    let metadata = (0x10 + 16 * ranges) as u64;
-    let mut r = Record::zeroed(0x30 + 16 * ranges);
-    r.u32(0, 0x40).put(4, b"RDMP").put(8, b"DUMP").u64(0x10, metadata);
-    r.u64(0x18, HEADER_SIZE as u64 + metadata + 0x20);
-    if full {
-        r.u32(0x20, runs.len() as u32).u64(0x28, pages.count() as u64);
+/// What is written to, with errors of this crate.
+struct Out<'a, W>(&'a mut W);
+
+impl<W: Write + Seek> Out<'_, W> {
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.0.write_all(bytes).map_err(failed)
     }
-    for (n, (first, count)) in runs.iter().enumerate() {
-        r.u64(0x30 + 16 * n, *first).u64(0x38 + 16 * n, *count);
+
+    fn at(&mut self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.0.seek(SeekFrom::Start(at)).map_err(failed)?;
+        self.bytes(bytes)
     }
-    r.into_bytes()
+
+    /// Makes the output `size` bytes long, if it is shorter.
+    fn end(&mut self, size: u64) -> Result<(), Error> {
+        let now = self.0.seek(SeekFrom::End(0)).map_err(failed)?;
+        if now < size { self.at(size - 1, &[0]) } else { Ok(()) }
+    }
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::File { path: "the dump".to_owned(), reason: error.to_string() }
 }

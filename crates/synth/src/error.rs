@@ -8,8 +8,24 @@ pub enum Error {
     #[error("not a machine description: {0}")]
     Json(#[from] serde_json::Error),
     /// No layouts are kept for this build.
-    #[error("no layout for build {0}: only 7601 and 19041 can be written")]
+    #[error("no layout of build {0} is kept")]
     UnknownBuild(u32),
+    /// A structure or field whose place in a build is not known.
+    #[error("where build {build} keeps {what} is not known")]
+    UnknownField {
+        /// The structure, or the structure and field.
+        what: String,
+        /// The build.
+        build: u32,
+    },
+    /// A file that the description names cannot be read.
+    #[error("{path}: {reason}")]
+    File {
+        /// Its path.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
     /// A name the debugger block has no field for.
     #[error("`{0}` is no variable that KDDEBUGGER_DATA64 points to")]
     UnknownGlobal(String),
@@ -27,7 +43,7 @@ pub enum Error {
     /// Two parts of the description that cannot both be true.
     #[error("contradiction: {0}")]
     Contradiction(String),
-    /// Something larger than a small dump holds.
-    #[error("{0} is too large for a small dump")]
+    /// Something larger than a dump of this kind holds.
+    #[error("{0} is too large")]
     TooLarge(String),
 }

@@ -53,7 +53,7 @@ const POINTERS: [(&str, usize); 41] = [
 /// The block of the machine's build, cut to its size there.
 pub(crate) fn block(machine: &Machine, layout: &Layout) -> Result<Vec<u8>, Error> {
     let base = machine.kernel_base()?;
-    let mut r = Record::zeroed(0x380);
+    let mut r = Record::zeroed(0x3a0);
     let list = base.wrapping_add(machine.kernel.debugger_data_list.0);
     r.u64(0, list).u64(8, list).put(0x10, b"KDBG").u32(0x14, layout.kdbg_size as u32).u64(0x18, base);
     r.u16(0x36, 1).u64(0x138, 0x1000);
@@ -62,61 +62,84 @@ pub(crate) fn block(machine: &Machine, layout: &Layout) -> Result<Vec<u8>, Error
         let (_, offset) = field.ok_or_else(|| Error::UnknownGlobal(name.clone()))?;
         r.u64(*offset, base.wrapping_add(rva.0));
     }
-    for (offset, value) in offsets(layout) {
-        r.u16(offset, value);
+    for (offset, ty, field) in OFFSETS {
+        r.u16(offset, layout.field(ty, field)? as u16);
     }
-    for (offset, value) in selectors() {
+    let state = layout.field("_KPRCB", "ProcessorState")?;
+    let frame = state + layout.field("_KPROCESSOR_STATE", "ContextFrame")?;
+    let apc = layout.field("_KTHREAD", "ApcState")? + layout.field("_KAPC_STATE", "Process")?;
+    r.u16(0x2a0, apc as u16).u16(0x2bc, frame as u16).u16(0x2f2, state as u16);
+    let sizes = [(0x2a8, "_EPROCESS"), (0x2b0, "_KPRCB"), (0x2c0, "_ETHREAD"), (0x2e0, "_KPCR")];
+    for (offset, ty) in sizes {
+        r.u16(offset, layout.size(ty)? as u16);
+    }
+    r.u16(0x2e2, 0x18).u16(0x2e4, 0x20).u16(0x2e6, layout::PCR_PRCB);
+    for (offset, value) in selectors(machine.build) {
         r.u16(offset, value);
     }
     // Fields added after Windows 7, whose block ends before them.
-    r.u32(0x340, layout::THREAD_STACK_LIMIT as u32).u32(0x344, layout.thread.stack_base as u32);
-    r.u32(0x348, layout.thread.queue_list_entry as u32).u32(0x34c, layout.thread.irp_list as u32);
-    r.u16(0x350, layout::PRCB_IDLE_THREAD as u16).u16(0x352, layout.prcb.normal_dpc_state as u16);
-    r.u16(0x354, layout.prcb.dpc_stack as u16).u16(0x356, layout.prcb.isr_stack.unwrap_or(0) as u16);
-    r.u16(0x358, 0x50).u16(0x35a, 0x2a0).u16(0x35c, layout.thread.wait_reason as u16);
+    for (offset, ty, field) in LATER_OFFSETS {
+        r.u32(offset, layout.field(ty, field)? as u32);
+    }
+    r.u16(0x350, layout.field("_KPRCB", "IdleThread")? as u16);
+    r.u16(0x352, layout.field("_KPRCB", "NormalDpcState")? as u16);
+    r.u16(0x354, layout.field("_KPRCB", "DpcStack")? as u16);
+    r.u16(0x356, layout.at("_KPRCB", "IsrStack").unwrap_or(0) as u16);
+    r.u16(0x358, 0x50).u16(0x35a, 0x2a0).u16(0x35c, layout.field("_KTHREAD", "WaitReason")? as u16);
     r.u64(0x360, machine.pte_base.0);
     let mut bytes = r.into_bytes();
     bytes.truncate(layout.kdbg_size);
     Ok(bytes)
 }
 
-/// Structure offsets and sizes that the block tells.
-fn offsets(layout: &Layout) -> [(usize, u16); 28] {
-    let (thread, process, prcb) = (&layout.thread, &layout.process, &layout.prcb);
-    [
-        (0x298, thread.next_processor),
-        (0x29a, thread.teb),
-        (0x29c, thread.kernel_stack),
-        (0x29e, layout::THREAD_INITIAL_STACK),
-        (0x2a0, thread.apc_process),
-        (0x2a2, thread.state),
-        (0x2a8, process.size),
-        (0x2aa, process.peb),
-        (0x2ac, process.parent),
-        (0x2ae, layout::PROCESS_DIRECTORY_TABLE_BASE),
-        (0x2b0, prcb.size),
-        (0x2b2, prcb.dpc_routine_active),
-        (0x2b4, layout::PRCB_CURRENT_THREAD),
-        (0x2b6, prcb.mhz),
-        (0x2b8, prcb.cpu_type),
-        (0x2ba, prcb.vendor_string),
-        (0x2bc, prcb.inline_context),
-        (0x2be, layout::PRCB_NUMBER),
-        (0x2c0, thread.size),
-        (0x2e0, layout.pcr_size as usize),
-        (0x2e2, 0x18),
-        (0x2e4, 0x20),
-        (0x2e6, layout::PCR_PRCB as usize),
-        (0x2f2, prcb.processor_state),
-        (0x338, prcb.context),
-        (0x2f0, 0),
-        (0x33a, 0),
-        (0x33c, 0),
-    ]
-    .map(|(offset, value)| (offset, value as u16))
+/// The block as the running kernel keeps it, each word turned by the two keys and the address of the flag.
+pub(crate) fn encode(machine: &Machine, block: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let Some(keys) = machine.kernel.encoding else { return Ok(block) };
+    let flag = machine.kernel_base()?.wrapping_add(keys.flag_at.0);
+    let words = block.chunks(8).map(|word| word.iter().rev().fold(0_u64, |n, b| n << 8 | u64::from(*b)));
+    let encoded = words.map(|word| {
+        let turned = (word ^ keys.always.0).swap_bytes() ^ flag;
+        turned.rotate_right(keys.never.0 as u32 & 0x3f) ^ keys.never.0
+    });
+    Ok(encoded.flat_map(u64::to_le_bytes).collect())
 }
 
-/// Segment selectors of x64 Windows.
-fn selectors() -> [(usize, u16); 7] {
-    [(0x2f4, 0x10), (0x2f6, 0x18), (0x2fa, 0x33), (0x2fc, 0x2b), (0x302, 0x40), (0x304, 0x23), (0x306, 0x53)]
+/// 16-bit offsets of fields that the block tells.
+const OFFSETS: [(usize, &str, &str); 15] = [
+    (0x298, "_KTHREAD", "NextProcessor"),
+    (0x29a, "_KTHREAD", "Teb"),
+    (0x29c, "_KTHREAD", "KernelStack"),
+    (0x29e, "_KTHREAD", "InitialStack"),
+    (0x2a2, "_KTHREAD", "State"),
+    (0x2aa, "_EPROCESS", "Peb"),
+    (0x2ac, "_EPROCESS", "InheritedFromUniqueProcessId"),
+    (0x2ae, "_KPROCESS", "DirectoryTableBase"),
+    (0x2b2, "_KPRCB", "DpcRoutineActive"),
+    (0x2b4, "_KPRCB", "CurrentThread"),
+    (0x2b6, "_KPRCB", "MHz"),
+    (0x2b8, "_KPRCB", "CpuType"),
+    (0x2ba, "_KPRCB", "VendorString"),
+    (0x2be, "_KPRCB", "Number"),
+    (0x338, "_KPRCB", "Context"),
+];
+/// 32-bit ones of Windows 8 and later.
+const LATER_OFFSETS: [(usize, &str, &str); 4] = [
+    (0x340, "_KTHREAD", "StackLimit"),
+    (0x344, "_KTHREAD", "StackBase"),
+    (0x348, "_KTHREAD", "QueueListEntry"),
+    (0x34c, "_ETHREAD", "IrpList"),
+];
+
+/// Segment selectors of x64 Windows: since 26100 without the two bits of the requested privilege.
+fn selectors(build: u32) -> [(usize, u16); 7] {
+    let user = if build >= 26100 { 0 } else { 3 };
+    [
+        (0x2f4, 0x10),
+        (0x2f6, 0x18),
+        (0x2fa, 0x30 | user),
+        (0x2fc, 0x28 | user),
+        (0x302, 0x40),
+        (0x304, 0x20 | user),
+        (0x306, 0x50 | user),
+    ]
 }

@@ -1,230 +1,139 @@
 //! Where a build keeps its fields.
 //!
-//! The offsets are facts of the public symbols: Windows 7 SP1 as released (before the page-table isolation of 2018
-//! moved the KPRCB) out of Volatility 2's `win7_sp1_x64` types, 19041 out of the type data of kernel 10.0.19041.804.
-//! Where a real 19041 dump was at hand, its sizes and values were compared.
+//! Offsets come from the layout pack of `stopcode-symbols`, which is made from public type tables: facts about Windows,
+//! and nothing of how dumps are read. What the public tables leave out (the greater part of the KPRCB since 22621) is
+//! as the debugger data of real dumps of that build tells it.
 
 use crate::Error;
+use stopcode_base::Arch;
+use stopcode_symbols::{Layouts, Wanted};
 
-/// Offsets in KPRCB.
-pub(crate) struct Prcb {
-    pub(crate) size: usize,
-    pub(crate) processor_state: usize,
-    /// Of the CONTEXT inside the processor state.
-    pub(crate) inline_context: usize,
-    pub(crate) cpu_type: usize,
-    pub(crate) mhz: usize,
-    pub(crate) minor_version: usize,
-    pub(crate) cores: usize,
-    pub(crate) group_member: usize,
-    pub(crate) group_index: usize,
-    pub(crate) target_count: usize,
-    pub(crate) ipi_frozen: usize,
-    pub(crate) dpc_stack: usize,
-    pub(crate) dpc_routine_active: usize,
-    pub(crate) normal_dpc_state: usize,
-    pub(crate) debugger_saved_irql: usize,
-    pub(crate) vendor_string: usize,
-    pub(crate) update_signature: usize,
-    pub(crate) context: usize,
-    /// Absent before Windows 10.
-    pub(crate) isr_stack: Option<usize>,
-    /// Windows 7 still fills the context inside the processor state; later builds leave it zero.
-    pub(crate) fills_inline_context: bool,
-}
-
-/// Offsets in KTHREAD and ETHREAD.
-pub(crate) struct Thread {
-    pub(crate) size: usize,
-    pub(crate) stack_base: usize,
-    pub(crate) kernel_stack: usize,
-    pub(crate) apc_process: usize,
-    pub(crate) priority: usize,
-    pub(crate) teb: usize,
-    pub(crate) state: usize,
-    pub(crate) trap_frame: usize,
-    pub(crate) base_priority: usize,
-    pub(crate) previous_mode: usize,
-    pub(crate) process: usize,
-    pub(crate) wait_reason: usize,
-    pub(crate) next_processor: usize,
-    pub(crate) queue_list_entry: usize,
-    pub(crate) create_time: usize,
-    pub(crate) start_address: usize,
-    pub(crate) client_id: usize,
-    pub(crate) irp_list: usize,
-    pub(crate) win32_start_address: usize,
-}
-
-/// Offsets in KPROCESS and EPROCESS.
-pub(crate) struct Process {
-    pub(crate) size: usize,
-    pub(crate) create_time: usize,
-    pub(crate) id: usize,
-    pub(crate) active_links: usize,
-    pub(crate) parent: usize,
-    pub(crate) image_file_name: usize,
-    pub(crate) thread_list: usize,
-    pub(crate) active_threads: usize,
-    pub(crate) peb: usize,
-}
-
-/// One build.
-pub(crate) struct Layout {
+/// A build that can be written.
+struct Build {
+    build: u32,
+    /// The update whose structures are taken where the description names none.
+    revision: Option<u32>,
     /// `Size` of KDDEBUGGER_DATA64: fields beyond it do not exist.
-    pub(crate) kdbg_size: usize,
-    /// Size of KPCR.
-    pub(crate) pcr_size: u16,
-    /// `ServicePackBuild` of the triage header.
-    pub(crate) service_pack: u32,
-    /// Windows 7 still fills the memory manager's part of the triage dump; later builds leave it zero.
-    pub(crate) fills_mm: bool,
-    /// Stored size of MmVerifierData.
-    pub(crate) verifier_size: usize,
-    pub(crate) prcb: Prcb,
-    pub(crate) thread: Thread,
-    pub(crate) process: Process,
+    kdbg_size: usize,
+    /// What real dumps of the build say and the pack does not: type, field, offset; no field for a size.
+    known: &'static [(&'static str, &'static str, usize)],
 }
 
-// The same in every x64 build that is written here.
-pub(crate) const PRCB_CURRENT_THREAD: usize = 0x8;
-pub(crate) const PRCB_IDLE_THREAD: usize = 0x18;
-pub(crate) const PRCB_NUMBER: usize = 0x24;
-pub(crate) const PRCB_RSP_BASE: usize = 0x28;
-pub(crate) const THREAD_INITIAL_STACK: usize = 0x28;
-pub(crate) const THREAD_STACK_LIMIT: usize = 0x30;
-pub(crate) const PROCESS_DIRECTORY_TABLE_BASE: usize = 0x28;
+/// x64 builds, oldest first.
+static BUILDS: [Build; 8] = [
+    // As released, before the page-table isolation of 2018 moved the KPRCB.
+    Build { build: 7601, revision: Some(0), kdbg_size: 0x340, known: &[] },
+    Build { build: 9600, revision: Some(0), kdbg_size: 0x360, known: &[] },
+    Build { build: 14393, revision: Some(6343), kdbg_size: 0x368, known: &[] },
+    Build { build: 17763, revision: Some(5933), kdbg_size: 0x380, known: &[] },
+    Build { build: 19041, revision: Some(804), kdbg_size: 0x380, known: &[] },
+    Build { build: 20348, revision: Some(2529), kdbg_size: 0x380, known: &[] },
+    Build { build: 22000, revision: Some(2538), kdbg_size: 0x380, known: &[] },
+    Build { build: 26100, revision: None, kdbg_size: 0x3a0, known: &KNOWN_26100 },
+];
+
+/// KDBG of dumps of 26100.2314.
+static KNOWN_26100: [(&str, &str, usize); 8] = [
+    ("_KPRCB", "", 0xcf00),
+    ("_KPCR", "", 0xd080),
+    ("_KPRCB", "DpcStack", 0x38a0),
+    ("_KPRCB", "DpcRoutineActive", 0x38ba),
+    ("_KPRCB", "NormalDpcState", 0x38bc),
+    ("_KPRCB", "VendorString", 0x8f90),
+    ("_KPRCB", "Context", 0x8fc0),
+    ("_KPRCB", "IsrStack", 0x8fd8),
+];
+
+/// The layout of one build.
+pub(crate) struct Layout {
+    build: &'static Build,
+    pack: stopcode_symbols::Layout,
+    /// `Size` of KDDEBUGGER_DATA64.
+    pub(crate) kdbg_size: usize,
+}
+
+// The same in every x64 build.
 pub(crate) const PCR_PRCB: u16 = 0x180;
 
-/// The layout of a build.
-pub(crate) fn of(build: u32) -> Result<&'static Layout, Error> {
-    match build {
-        7601 => Ok(&WINDOWS_7_SP1),
-        19041 => Ok(&WINDOWS_10_2004),
-        other => Err(Error::UnknownBuild(other)),
+/// The layout of a build, as of an update of it.
+pub(crate) fn of(build: u32, revision: Option<u32>) -> Result<Layout, Error> {
+    let known = BUILDS.iter().find(|known| known.build == build).ok_or(Error::UnknownBuild(build))?;
+    let wanted =
+        Wanted { arch: Arch::X64, build, revision: revision.or(known.revision), sizes: None, offsets: &[] };
+    let pack = Layouts::for_kernel(&wanted).map_err(|_| Error::UnknownBuild(build))?;
+    Ok(Layout { build: known, pack, kdbg_size: known.kdbg_size })
+}
+
+impl Layout {
+    /// Where a field lies; `None` if the build has none of that name, or its place is not known.
+    pub(crate) fn at(&self, ty: &str, field: &str) -> Option<usize> {
+        let known = self.build.known.iter().find(|known| (known.0, known.1) == (ty, field));
+        known.map(|known| known.2).or_else(|| self.pack.field(ty, field).map(|field| field.offset as usize))
+    }
+
+    /// Where a field lies that every build has.
+    pub(crate) fn field(&self, ty: &str, field: &str) -> Result<usize, Error> {
+        self.at(ty, field)
+            .ok_or_else(|| Error::UnknownField { what: format!("{ty}.{field}"), build: self.build.build })
+    }
+
+    /// Bytes of a structure.
+    pub(crate) fn size(&self, ty: &str) -> Result<usize, Error> {
+        let known = self.build.known.iter().find(|known| (known.0, known.1) == (ty, ""));
+        let size = known.map(|known| known.2).or_else(|| self.pack.size(ty).map(|size| size as usize));
+        size.ok_or_else(|| Error::UnknownField { what: ty.to_owned(), build: self.build.build })
+    }
+
+    /// Windows 7 still fills the context inside the processor state, and the memory manager's part of the small dump.
+    pub(crate) fn is_windows_7(&self) -> bool {
+        self.build.build < 9200
+    }
+
+    /// `ServicePackBuild` of the small dump.
+    pub(crate) fn service_pack(&self) -> usize {
+        if self.build.build == 7601 { 0x100 } else { 0 }
     }
 }
 
-static WINDOWS_7_SP1: Layout = Layout {
-    kdbg_size: 0x340,
-    pcr_size: 0x4e80,
-    service_pack: 0x100,
-    fills_mm: true,
-    verifier_size: 0xa0,
-    prcb: Prcb {
-        size: 0x4d00,
-        processor_state: 0x40,
-        inline_context: 0x120,
-        cpu_type: 0x5f0,
-        mhz: 0x5f4,
-        minor_version: 0x638,
-        cores: 0x63e,
-        group_member: 0x660,
-        group_index: 0x668,
-        target_count: 0x2100,
-        ipi_frozen: 0x2104,
-        dpc_stack: 0x21c0,
-        dpc_routine_active: 0x21da,
-        normal_dpc_state: 0x21dc,
-        debugger_saved_irql: 0x4718,
-        vendor_string: 0x4bb8,
-        update_signature: 0x4bd0,
-        context: 0x4bd8,
-        isr_stack: None,
-        fills_inline_context: true,
-    },
-    thread: Thread {
-        size: 0x498,
-        stack_base: 0x278,
-        kernel_stack: 0x38,
-        apc_process: 0x70,
-        priority: 0x7b,
-        teb: 0xb8,
-        state: 0x164,
-        trap_frame: 0x1d8,
-        base_priority: 0x1f1,
-        previous_mode: 0x1f6,
-        process: 0x210,
-        wait_reason: 0x26b,
-        next_processor: 0x7c,
-        queue_list_entry: 0x1c8,
-        create_time: 0x360,
-        start_address: 0x388,
-        client_id: 0x3b0,
-        irp_list: 0x3e8,
-        win32_start_address: 0x410,
-    },
-    process: Process {
-        size: 0x4d0,
-        create_time: 0x168,
-        id: 0x180,
-        active_links: 0x188,
-        parent: 0x290,
-        image_file_name: 0x2e0,
-        thread_list: 0x308,
-        active_threads: 0x328,
-        peb: 0x338,
-    },
-};
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stopcode_base::Arch;
 
-static WINDOWS_10_2004: Layout = Layout {
-    kdbg_size: 0x380,
-    pcr_size: 0xb080,
-    service_pack: 0,
-    fills_mm: false,
-    verifier_size: 0x9c,
-    prcb: Prcb {
-        size: 0xaf00,
-        processor_state: 0x100,
-        inline_context: 0x1f0,
-        cpu_type: 0x40,
-        mhz: 0x44,
-        minor_version: 0x88,
-        cores: 0x8e,
-        group_member: 0xc8,
-        group_index: 0xd1,
-        target_count: 0x2d84,
-        ipi_frozen: 0x2d88,
-        dpc_stack: 0x3110,
-        dpc_routine_active: 0x312a,
-        normal_dpc_state: 0x312c,
-        debugger_saved_irql: 0x7e98,
-        vendor_string: 0x8590,
-        update_signature: 0x85a8,
-        context: 0x85c0,
-        isr_stack: Some(0x85d8),
-        fills_inline_context: false,
-    },
-    thread: Thread {
-        size: 0x898,
-        stack_base: 0x38,
-        kernel_stack: 0x58,
-        apc_process: 0xb8,
-        priority: 0xc3,
-        teb: 0xf0,
-        state: 0x184,
-        trap_frame: 0x90,
-        base_priority: 0x233,
-        previous_mode: 0x232,
-        process: 0x220,
-        wait_reason: 0x283,
-        next_processor: 0x218,
-        queue_list_entry: 0x208,
-        create_time: 0x430,
-        start_address: 0x450,
-        client_id: 0x478,
-        irp_list: 0x4b0,
-        win32_start_address: 0x4d0,
-    },
-    process: Process {
-        size: 0xa40,
-        create_time: 0x468,
-        id: 0x440,
-        active_links: 0x448,
-        parent: 0x540,
-        image_file_name: 0x5a8,
-        thread_list: 0x5e0,
-        active_threads: 0x5f0,
-        peb: 0x550,
-    },
-};
+    /// Every build has all that the writer needs of it.
+    #[test]
+    fn every_build_is_whole() {
+        assert_eq!(Arch::X64.to_string(), "x64");
+        for build in &BUILDS {
+            let layout = of(build.build, None).unwrap();
+            for ty in ["_KPRCB", "_KPCR", "_ETHREAD", "_EPROCESS", "_MM_DRIVER_VERIFIER_DATA", "_IRP"] {
+                assert!(layout.size(ty).unwrap() > 0x90, "{ty} of {}", build.build);
+            }
+            for (ty, field) in [
+                ("_KPRCB", "Context"),
+                ("_KPRCB", "DpcStack"),
+                ("_KTHREAD", "WaitReason"),
+                ("_ETHREAD", "ThreadListEntry"),
+                ("_EPROCESS", "ActiveProcessLinks"),
+            ] {
+                assert!(layout.field(ty, field).is_ok(), "{ty}.{field} of {}", build.build);
+            }
+        }
+    }
+
+    /// Figures of the debugger data in real dumps: 9600, 19041 and 26100.
+    #[test]
+    fn real_dumps_agree() {
+        let sizes = |build| {
+            let layout = of(build, None).unwrap();
+            ["_KPRCB", "_ETHREAD", "_EPROCESS"].map(|ty| layout.size(ty).unwrap())
+        };
+        assert_eq!(sizes(19041), [0xaf00, 0x898, 0xa40]);
+        assert_eq!(sizes(7601), [0x4d00, 0x498, 0x4d0]);
+        let layout = of(26100, None).unwrap();
+        assert_eq!(layout.at("_KTHREAD", "State"), Some(0x184));
+        assert_eq!(layout.at("_EPROCESS", "Peb"), Some(0x2e0));
+        assert_eq!(layout.at("_EPROCESS", "InheritedFromUniqueProcessId"), Some(0x2d0));
+        assert!(matches!(of(12345, None), Err(Error::UnknownBuild(12345))));
+    }
+}

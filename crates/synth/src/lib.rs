@@ -15,6 +15,7 @@ mod blobs;
 pub mod container;
 mod context;
 mod error;
+mod image;
 mod kdbg;
 mod layout;
 mod machine;
@@ -24,12 +25,13 @@ mod number;
 mod objects;
 mod physical;
 mod record;
+mod tables;
 pub mod triage;
 mod vary;
 
 pub use error::Error;
 pub use machine::{
-    BugCheck, Call, Code, Cpu, Exception, Frame, Kernel, Machine, Module, Page, Process, Processor,
-    Registers, Stack, Thread, Trap, Unloaded, Verifier, Word,
+    BugCheck, Call, Code, Cpu, Encoding, Exception, Frame, Gate, Installed, Kernel, Machine, Module, Page,
+    Pdb, Process, Processor, Registers, Stack, Thread, Trap, Unloaded, Verifier, Word,
 };
 pub use number::{Bytes, Hex};

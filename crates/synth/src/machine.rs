@@ -1,8 +1,17 @@
 //! What a crashed machine is, as plain data: the form of `samples/*.json`.
 
+mod memory;
+mod module;
+mod processor;
+
+pub use memory::{Call, Code, Frame, Page, Stack, Word};
+pub use module::{Module, Pdb, Unloaded, Verifier};
+pub use processor::{Cpu, Exception, Gate, Processor, Registers, Trap};
+
 use crate::{Bytes, Error, Hex};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A crashed x64 machine. All addresses are virtual unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,8 +19,11 @@ use std::collections::BTreeMap;
 pub struct Machine {
     /// What this machine is modelled on, and what of it is invented.
     pub about: String,
-    /// Windows build: 7601 or 19041.
+    /// Windows build: 7601, 9600, 14393, 17763, 19041, 20348, 22000 or 26100.
     pub build: u32,
+    /// The update of the build whose structures are taken; absent for one that is known well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
     /// When it crashed, in seconds since 1970, UTC.
     pub crash_time: u32,
     /// How long it had run, in seconds.
@@ -64,6 +76,26 @@ pub struct Machine {
     /// Other memory.
     #[serde(default)]
     pub memory: Vec<Code>,
+    /// Physical memory beyond what is described: pages of zeros that the dump holds.
+    #[serde(default, skip_serializing_if = "Installed::is_none")]
+    pub installed: Installed,
+}
+
+/// How much physical memory the machine has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installed {
+    /// Bytes from address 0 on; zero where the dump is to hold described pages only.
+    pub bytes: Hex,
+    /// True where the dump holds a random half of them.
+    #[serde(default)]
+    pub half: bool,
+}
+
+impl Installed {
+    fn is_none(&self) -> bool {
+        self.bytes.is_zero()
+    }
 }
 
 /// A stop code and its arguments.
@@ -86,125 +118,25 @@ pub struct Kernel {
     pub debugger_data_list: Hex,
     /// Fields of `KDDEBUGGER_DATA64` that hold an address in the kernel, by the field's name, relative to its base.
     pub globals: BTreeMap<String, Hex>,
+    /// How the running kernel keeps the block encoded; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
 }
 
-/// A model of processor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What the running kernel encodes its debugger data with. The places are relative to the kernel's base.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Cpu {
-    /// Twelve letters: `GenuineIntel`, `AuthenticAMD`.
-    pub vendor: String,
-    /// The name it gives itself.
-    pub name: String,
-    /// Family as Windows counts it.
-    pub family: u8,
-    /// Model.
-    pub model: u8,
-    /// Stepping.
-    pub stepping: u8,
-    /// Megahertz.
-    pub mhz: u32,
-    /// Microcode revision.
-    pub microcode: Hex,
-    /// What `cpuid` answers: leaf, eax, ebx, ecx, edx.
-    #[serde(default)]
-    pub cpuid: Vec<[Hex; 5]>,
-}
-
-/// Registers of an x64 processor; those left out are zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs, reason = "the names are the processor's own")]
-pub struct Registers {
-    pub rip: Hex,
-    pub rsp: Hex,
-    pub rax: Hex,
-    pub rcx: Hex,
-    pub rdx: Hex,
-    pub rbx: Hex,
-    pub rbp: Hex,
-    pub rsi: Hex,
-    pub rdi: Hex,
-    pub r8: Hex,
-    pub r9: Hex,
-    pub r10: Hex,
-    pub r11: Hex,
-    pub r12: Hex,
-    pub r13: Hex,
-    pub r14: Hex,
-    pub r15: Hex,
-    pub eflags: Hex,
-}
-
-impl Registers {
-    /// General registers in the processor's own numbering: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15.
-    pub(crate) fn general(&self) -> [u64; 16] {
-        [
-            self.rax, self.rcx, self.rdx, self.rbx, self.rsp, self.rbp, self.rsi, self.rdi, self.r8, self.r9,
-            self.r10, self.r11, self.r12, self.r13, self.r14, self.r15,
-        ]
-        .map(|r| r.0)
-    }
-}
-
-/// An exception that the stop code reports.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Exception {
-    /// `0xc0000005`.
-    pub code: Hex,
-    /// `EXCEPTION_RECORD.ExceptionInformation`; at most 15.
-    pub information: Vec<Hex>,
-    /// Where its `EXCEPTION_RECORD` lies: inside a described stack.
-    pub record_at: Hex,
-    /// Where its `CONTEXT` lies: inside a described stack.
-    pub context_at: Hex,
-    /// Registers at the exception.
-    pub registers: Registers,
-}
-
-/// One processor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Processor {
-    /// Number in its group.
-    pub number: u32,
-    /// Where its KPRCB lies.
-    pub prcb: Hex,
-    /// Where its saved `CONTEXT` lies.
-    pub context_at: Hex,
-    /// `KPRCB.IpiFrozen`: 2 frozen, 0 running.
-    pub ipi_frozen: u32,
-    /// Thread it runs.
-    pub thread: Hex,
-    /// Its idle thread.
-    pub idle_thread: Hex,
-    /// What it was doing when it was stopped.
-    pub registers: Registers,
-    /// Control register 0.
-    pub cr0: Hex,
-    /// Control register 2: address of the last page fault.
-    #[serde(default)]
-    pub cr2: Hex,
-    /// Control register 4.
-    pub cr4: Hex,
-    /// Control register 8: the interrupt level; 15 on a frozen processor.
-    pub cr8: Hex,
-    /// Interrupt level before the kernel raised it to write the dump.
-    #[serde(default)]
-    pub saved_irql: u8,
-    /// Top of its DPC stack.
-    pub dpc_stack: Hex,
-    /// Top of its interrupt stack; Windows 7 has none.
-    #[serde(default)]
-    pub isr_stack: Hex,
-    /// True while it runs a DPC.
-    #[serde(default)]
-    pub dpc_active: bool,
-    /// Base of its interrupt descriptor table.
-    pub idt: Hex,
-    /// Base of its segment descriptor table.
-    pub gdt: Hex,
+pub struct Encoding {
+    /// Where `KdpDataBlockEncoded` lies, the flag that says so.
+    pub flag_at: Hex,
+    /// Where `KiWaitNever` lies.
+    pub never_at: Hex,
+    /// Its value.
+    pub never: Hex,
+    /// Where `KiWaitAlways` lies.
+    pub always_at: Hex,
+    /// Its value.
+    pub always: Hex,
 }
 
 /// One process.
@@ -244,8 +176,11 @@ pub struct Thread {
     pub initial_stack: Hex,
     /// Stack pointer saved when the thread last left a processor.
     pub kernel_stack: Hex,
-    /// `KTHREAD.State`: 2 running.
+    /// `KTHREAD.State`: 2 running, 5 waiting.
     pub state: u8,
+    /// `KTHREAD.WaitReason`: 0 executive, 15 queue.
+    #[serde(default)]
+    pub wait_reason: u8,
     /// Priority.
     pub priority: u8,
     /// Where the thread started.
@@ -258,154 +193,6 @@ pub struct Thread {
     pub trap_frame: Hex,
 }
 
-/// A stretch of stack and what lies on it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stack {
-    /// Whose it is, for the reader.
-    pub about: String,
-    /// Lowest address that exists; what a processor has not reached yet is not stored.
-    pub low: Hex,
-    /// First address above it.
-    pub high: Hex,
-    /// Frames, innermost first, as a debugger's `k` lists them.
-    pub frames: Vec<Frame>,
-    /// Other words on it: saved registers, locals, what earlier calls left.
-    #[serde(default)]
-    pub words: Vec<Word>,
-}
-
-/// One line of `k`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Frame {
-    /// `Child-SP`: the stack pointer inside this frame.
-    pub sp: Hex,
-    /// `RetAddr`: where it returns to; lies just below the next frame's `sp`. Zero ends the stack.
-    pub ret: Hex,
-    /// True where `ret` comes from a trap frame: then [`Machine::traps`] holds it, and no word is written.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub trap: bool,
-    /// Its name, for the reader of the description only.
-    #[serde(default)]
-    pub name: String,
-}
-
-/// A 64-bit word at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Word {
-    /// Where.
-    pub at: Hex,
-    /// The word.
-    pub value: Hex,
-}
-
-/// A `KTRAP_FRAME`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Trap {
-    /// Where it lies: inside a described stack.
-    pub at: Hex,
-    /// Registers at the trap.
-    pub registers: Registers,
-    /// Error code that the processor pushed.
-    #[serde(default)]
-    pub error_code: Hex,
-    /// Address of the page fault.
-    #[serde(default)]
-    pub fault_address: Hex,
-    /// Interrupt level before the trap.
-    #[serde(default)]
-    pub previous_irql: u8,
-    /// True for a trap out of user mode.
-    #[serde(default)]
-    pub user: bool,
-}
-
-/// A loaded module.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Module {
-    /// Full path as the loader knows it.
-    pub path: String,
-    /// First address.
-    pub base: Hex,
-    /// `SizeOfImage`.
-    pub size: Hex,
-    /// `TimeDateStamp`.
-    pub time_stamp: Hex,
-    /// `CheckSum`.
-    #[serde(default)]
-    pub checksum: Hex,
-}
-
-/// A driver that is no longer there.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Unloaded {
-    /// Its file name; the dump holds the first twelve letters.
-    pub name: String,
-    /// First address it had.
-    pub start: Hex,
-    /// First address above it.
-    pub end: Hex,
-}
-
-/// Driver Verifier's counters, `MM_DRIVER_VERIFIER_DATA`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Verifier {
-    /// What is checked: 2 forces IRQL checking, 0x209bb is the standard set.
-    pub level: Hex,
-    /// How often a driver raised the interrupt level.
-    pub raise_irqls: u32,
-    /// How often one took a spin lock.
-    pub acquire_spin_locks: u32,
-    /// How often pageable memory was to be trimmed.
-    pub trim_requests: u32,
-    /// How often it was.
-    pub trims: u32,
-    /// Drivers loaded under the verifier.
-    pub loads: u32,
-}
-
-/// Bytes at an address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Code {
-    /// Where.
-    pub at: Hex,
-    /// The bytes.
-    pub bytes: Bytes,
-    /// What they are, for the reader of the description only.
-    #[serde(default)]
-    pub about: String,
-}
-
-/// A call instruction; the dump holds sixteen bytes on either side of where it returns to, no-ops but for the call.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Call {
-    /// Address the call returns to.
-    pub returns_to: Hex,
-    /// Function it calls; with [`Self::import`], the pointer through which it calls.
-    pub target: Hex,
-    /// True for a call through an import pointer (`FF 15`), false for a direct one (`E8`).
-    #[serde(default)]
-    pub import: bool,
-}
-
-/// The page-table entries of one address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Page {
-    /// The address.
-    pub of: Hex,
-    /// Entries from the top table downwards; fewer than four end in a large page or an empty entry.
-    pub entries: Vec<Hex>,
-}
-
 impl Machine {
     /// Reads a description.
     ///
@@ -413,6 +200,36 @@ impl Machine {
     /// [`Error::Json`] if the text is not JSON, or names a field that a description does not have.
     pub fn from_json(text: &str) -> Result<Self, Error> {
         Ok(serde_json::from_str(text)?)
+    }
+
+    /// Reads the description in a file, and the files that it names beside it.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a file cannot be read or is no PE file, [`Error::Json`] as [`Self::from_json`],
+    /// [`Error::Contradiction`] if a module says another size or time stamp than its file.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = String::from_utf8_lossy(&file(path)?).into_owned();
+        let mut machine = Self::from_json(&text)?;
+        machine.read_files(path.parent().unwrap_or_else(|| Path::new("")))?;
+        Ok(machine)
+    }
+
+    /// Reads the files that the description names, seen from `folder`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_files(&mut self, folder: &Path) -> Result<(), Error> {
+        for module in self.modules.iter_mut().filter(|module| !module.file.is_empty()) {
+            module.contents = file(&folder.join(&module.file))?;
+            module.take_headers()?;
+        }
+        let stacks = self.stacks.iter_mut().flat_map(|stack| &mut stack.bytes);
+        for code in stacks.chain(&mut self.code).chain(&mut self.memory) {
+            if let Bytes(bytes, Some(name)) = &mut code.bytes {
+                *bytes = file(&folder.join(name))?;
+            }
+        }
+        Ok(())
     }
 
     /// The kernel's base: that of the first module.
@@ -445,4 +262,9 @@ impl Machine {
         let found = self.processes.iter().find(|p| p.at == at);
         found.ok_or_else(|| Error::Missing(format!("process {at:?}")))
     }
+}
+
+fn file(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path)
+        .map_err(|error| Error::File { path: path.display().to_string(), reason: error.to_string() })
 }

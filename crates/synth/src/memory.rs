@@ -2,7 +2,7 @@
 
 use crate::layout::{self, Layout};
 use crate::machine::{Call, Machine, Stack};
-use crate::{Error, context, objects};
+use crate::{Error, context, image, objects};
 use std::collections::BTreeMap;
 
 /// The largest stack that is taken: ten times what Windows gives a thread.
@@ -49,7 +49,7 @@ pub(crate) struct Image {
 }
 
 /// Builds the memory of the machine.
-pub(crate) fn image(machine: &Machine, layout: &Layout) -> Result<Image, Error> {
+fn lay_out(machine: &Machine, layout: &Layout) -> Result<Image, Error> {
     let mut stacks = machine.stacks.iter().map(stack).collect::<Result<Vec<_>, _>>()?;
     write_on_stacks(machine, &mut stacks)?;
     let crashed = machine.crashed()?;
@@ -57,7 +57,7 @@ pub(crate) fn image(machine: &Machine, layout: &Layout) -> Result<Image, Error> 
         .ok_or_else(|| Error::Missing("stack of the crashed processor".to_owned()))?;
 
     let mut blocks =
-        vec![Block { at: machine.global("MmVerifierData")?, bytes: objects::verifier(machine, layout) }];
+        vec![Block { at: machine.global("MmVerifierData")?, bytes: objects::verifier(machine, layout)? }];
     blocks.extend(processors(machine, layout, &stacks)?);
     for thread in &machine.threads {
         blocks.push(Block { at: thread.at.0, bytes: objects::thread(machine, layout, thread)? });
@@ -71,6 +71,7 @@ pub(crate) fn image(machine: &Machine, layout: &Layout) -> Result<Image, Error> 
     blocks.extend(stacks.iter().filter(|stack| !stands_on(stack)).cloned());
     blocks.extend(machine.memory.iter().map(|m| Block { at: m.at.0, bytes: m.bytes.0.clone() }));
     blocks.extend(code(machine)?);
+    blocks.extend(windows(machine)?);
     blocks.extend(page_entries(machine)?);
     Ok(Image { blocks, call_stack })
 }
@@ -105,6 +106,9 @@ fn stack(stack: &Stack) -> Result<Block, Error> {
     let size = stack.high.0.checked_sub(stack.low.0).filter(|size| *size <= MAX_STACK);
     let size = size.ok_or_else(|| Error::TooLarge(format!("stack `{}`", stack.about)))?;
     let mut block = Block { at: stack.low.0, bytes: vec![0; size as usize] };
+    for recorded in &stack.bytes {
+        write(&mut block, recorded.at.0, &recorded.bytes.0, || "recorded stack".to_owned())?;
+    }
     let next_frames = stack.frames.iter().skip(1);
     for (frame, next) in stack.frames.iter().zip(next_frames).filter(|(frame, _)| !frame.trap) {
         let slot = next.sp.0.wrapping_sub(8);
@@ -167,6 +171,41 @@ fn code(machine: &Machine) -> Result<Vec<Block>, Error> {
     Ok(windows)
 }
 
+/// Bytes on either side of an address for which a small dump holds a window.
+const WINDOW: u64 = 0x80;
+
+/// Where the registers of the crash point into an image that is a file, its bytes: what the kernel keeps in a small
+/// dump too.
+fn windows(machine: &Machine) -> Result<Vec<Block>, Error> {
+    let exception = machine.exception.iter().map(|exception| exception.registers);
+    let traps = machine.traps.iter().map(|trap| trap.registers);
+    let crashed = machine.processors.iter().map(|processor| processor.registers);
+    let registers = exception.chain(traps).chain(crashed);
+    let mut wanted: Vec<u64> = registers.flat_map(|r| r.general().into_iter().chain([r.rip.0])).collect();
+    wanted.sort_unstable();
+    let mut blocks: Vec<Block> = Vec::new();
+    for module in machine.modules.iter().filter(|module| !module.contents.is_empty()) {
+        let image = image::load(&module.contents, module.base.0, &module.file)?;
+        for at in wanted.iter().filter(|at| module.holds(**at)) {
+            let low = at.wrapping_sub(WINDOW).max(module.base.0);
+            let low = blocks.last().map_or(low, |last| low.max(last.end()));
+            let high = (at + WINDOW).min(module.base.0 + module.size.0);
+            let range = (low - module.base.0) as usize..(high.max(low) - module.base.0) as usize;
+            let bytes = image.get(range).unwrap_or_default().to_vec();
+            if !bytes.is_empty() {
+                blocks.push(Block { at: low, bytes });
+            }
+        }
+    }
+    // What is described as a window is there already.
+    blocks.retain(|block| {
+        machine.code.iter().all(|code| {
+            block.end() <= code.at.0 || code.at.0.wrapping_add(code.bytes.0.len() as u64) <= block.at
+        })
+    });
+    Ok(blocks)
+}
+
 /// The bytes of a call, and where they start.
 fn call_instruction(call: &Call) -> Result<(u64, Vec<u8>), Error> {
     let distance = call.target.0.wrapping_sub(call.returns_to.0) as i64;
@@ -200,7 +239,7 @@ fn page_entries(machine: &Machine) -> Result<Vec<Block>, Error> {
 }
 
 /// The memory of the machine in its build's layout, for a container that is not this crate's first.
-pub(crate) fn of(machine: &Machine) -> Result<(Image, &'static Layout), Error> {
-    let layout = layout::of(machine.build)?;
-    Ok((image(machine, layout)?, layout))
+pub(crate) fn of(machine: &Machine) -> Result<(Image, Layout), Error> {
+    let layout = layout::of(machine.build, machine.revision)?;
+    Ok((lay_out(machine, &layout)?, layout))
 }

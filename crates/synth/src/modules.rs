@@ -1,9 +1,9 @@
 //! What Windows keeps of modules in memory: the list of loaded ones, and the headers of their images.
 
-use crate::Error;
 use crate::blobs::wide;
 use crate::machine::{Machine, Module};
 use crate::record::Record;
+use crate::{Error, image};
 
 /// Bytes between list entries: each has its structure and, behind it, its names.
 const ENTRY_ROOM: usize = 0x800;
@@ -18,6 +18,7 @@ const POOL: u64 = 0xffff_9f00_0000_0000;
 const RING: u64 = POOL + 0x100_0000;
 const RING_ENTRIES: usize = 50;
 const RING_ENTRY: usize = 0x28;
+const MACHINE_AMD64: u16 = 0x8664;
 /// The first build whose entries end with the image's time stamp.
 const FIRST_WITH_STAMP: u32 = 10_240;
 
@@ -90,17 +91,14 @@ pub(crate) fn unloaded(machine: &Machine) -> Result<Vec<(u64, Vec<u8>)>, Error> 
     ])
 }
 
-/// The first bytes of every image: its DOS and PE headers, without sections.
-pub(crate) fn headers(machine: &Machine) -> impl Iterator<Item = (u64, Vec<u8>)> {
+/// Every image: that of its file, or made-up headers.
+pub(crate) fn images(machine: &Machine) -> impl Iterator<Item = Result<(u64, Vec<u8>), Error>> {
     machine.modules.iter().map(|module| {
-        const PE: usize = 0x80;
-        const OPTIONAL: usize = PE + 0x18;
-        let mut r = Record::zeroed(0x200);
-        r.put(0, b"MZ").u32(0x3c, PE as u32).put(PE, b"PE\0\0").u16(PE + 4, 0x8664);
-        r.u32(PE + 8, module.time_stamp.0 as u32).u16(PE + 0x14, 0xf0).u16(PE + 0x16, 0x22);
-        r.u16(OPTIONAL, 0x20b).u64(OPTIONAL + 0x18, module.base.0).u32(OPTIONAL + 0x20, 0x1000);
-        r.u32(OPTIONAL + 0x24, 0x200).u32(OPTIONAL + 0x38, module.size.0 as u32).u32(OPTIONAL + 0x3c, 0x200);
-        r.u32(OPTIONAL + 0x40, module.checksum.0 as u32).u16(OPTIONAL + 0x44, 1).u32(OPTIONAL + 0x6c, 16);
-        (module.base.0, r.into_bytes())
+        let image = if module.contents.is_empty() {
+            image::invent(module, MACHINE_AMD64)
+        } else {
+            image::load(&module.contents, module.base.0, &module.file)?
+        };
+        Ok((module.base.0, image))
     })
 }

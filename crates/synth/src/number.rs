@@ -7,6 +7,13 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Hex(pub u64);
 
+impl Hex {
+    /// True for zero.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+}
+
 impl fmt::Debug for Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
@@ -48,9 +55,16 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
     digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(&digits, 16).ok()).flatten()
 }
 
-/// Bytes; in JSON a string of base-16 pairs, blanks allowed between them.
+/// Bytes; in JSON a string of base-16 pairs, blanks allowed between them, or `{"file": "stack.bin"}`, which
+/// [`crate::Machine::read`] replaces by what the file holds.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Bytes(pub Vec<u8>);
+pub struct Bytes(pub Vec<u8>, pub(crate) Option<String>);
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes, None)
+    }
+}
 
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,21 +72,34 @@ impl fmt::Debug for Bytes {
     }
 }
 
+/// The two spellings.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Spelling {
+    Pairs(String),
+    File { file: String },
+}
+
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&pairs(&self.0))
+        match &self.1 {
+            Some(file) => Spelling::File { file: file.clone() }.serialize(serializer),
+            None => serializer.serialize_str(&pairs(&self.0)),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        unpair(&text).map(Bytes).ok_or_else(|| {
-            de::Error::invalid_value(
-                de::Unexpected::Str(&text),
-                &"pairs of base-16 digits such as \"5e 5d c3\"",
-            )
-        })
+        match Spelling::deserialize(deserializer)? {
+            Spelling::File { file } => Ok(Self(Vec::new(), Some(file))),
+            Spelling::Pairs(text) => unpair(&text).map(Self::from).ok_or_else(|| {
+                de::Error::invalid_value(
+                    de::Unexpected::Str(&text),
+                    &"pairs of base-16 digits such as \"5e 5d c3\", or a file",
+                )
+            }),
+        }
     }
 }
 
@@ -100,6 +127,6 @@ mod tests {
         assert_eq!(unpair("zz"), None);
         assert_eq!(serde_json::from_str::<Hex>("\"0x1f\"").unwrap(), Hex(31));
         assert_eq!(serde_json::from_str::<Hex>("31").unwrap(), Hex(31));
-        assert_eq!(serde_json::to_string(&Bytes(vec![1, 0xff])).unwrap(), "\"01 ff\"");
+        assert_eq!(serde_json::to_string(&Bytes::from(vec![1, 0xff])).unwrap(), "\"01 ff\"");
     }
 }

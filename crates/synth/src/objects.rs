@@ -2,7 +2,7 @@
 
 use crate::layout::{self, Layout};
 use crate::machine::{Machine, Process, Processor, Thread};
-use crate::record::Record;
+use crate::record::{Record, Structure};
 use crate::{Error, context};
 use stopcode_base::FileTime;
 
@@ -11,37 +11,34 @@ const DISPATCHER_THREAD: u8 = 6;
 
 /// The KPRCB of one processor.
 pub(crate) fn prcb(machine: &Machine, layout: &Layout, cpu: &Processor) -> Result<Vec<u8>, Error> {
-    let at = &layout.prcb;
-    let mut r = Record::zeroed(at.size);
-    r.u32(0, 0x1f80).u8(4, cpu.number as u8);
-    r.u64(layout::PRCB_CURRENT_THREAD, cpu.thread.0);
-    r.u64(layout::PRCB_IDLE_THREAD, cpu.idle_thread.0);
-    r.u32(layout::PRCB_NUMBER, cpu.number);
     let thread = machine.thread(cpu.thread)?;
-    r.u64(layout::PRCB_RSP_BASE, thread.initial_stack.0);
     let tables = machine.process(thread.process)?.directory_table_base.0;
-    special_registers(&mut r, at.processor_state, tables, cpu);
-    if at.fills_inline_context {
-        r.put(at.inline_context, &context::context(&cpu.registers, context::FLAGS_FROZEN));
+    let mut s = Structure::new(layout, "_KPRCB")?;
+    s.u32("MxCsr", 0x1f80).record().u8(4, cpu.number as u8);
+    s.u64("CurrentThread", cpu.thread.0).u64("IdleThread", cpu.idle_thread.0);
+    s.u32("Number", cpu.number).u64("RspBase", thread.initial_stack.0);
+    let state = layout.field("_KPRCB", "ProcessorState")?;
+    special_registers(s.record(), state, tables, cpu);
+    if layout.is_windows_7() {
+        let inline = state + layout.field("_KPROCESSOR_STATE", "ContextFrame")?;
+        s.record().put(inline, &context::context(&cpu.registers, context::FLAGS_FROZEN));
     }
     let model = &machine.cpu;
-    r.u8(at.cpu_type, model.family).u8(at.cpu_type + 1, 1).u8(at.cpu_type + 2, model.stepping);
-    r.u8(at.cpu_type + 3, model.model).u32(at.mhz, model.mhz);
-    r.u16(at.minor_version, 1).u16(at.minor_version + 2, 1);
-    r.u8(at.cores, machine.processors.len() as u8).u8(at.cores + 1, 1);
-    r.u64(at.group_member, 1u64.checked_shl(cpu.number).unwrap_or(0)).u8(at.group_index, cpu.number as u8);
-    r.u32(at.target_count, 0).u32(at.ipi_frozen, cpu.ipi_frozen);
-    r.u64(at.dpc_stack, cpu.dpc_stack.0).u8(at.dpc_routine_active, u8::from(cpu.dpc_active));
-    r.u8(at.normal_dpc_state, u8::from(cpu.dpc_active));
-    r.u8(at.debugger_saved_irql, cpu.saved_irql);
+    s.put("CpuType", &[model.family, 1, model.stepping, model.model]).u32("MHz", model.mhz);
+    s.put("MinorVersion", &[1, 0, 1, 0]);
+    s.u8("CoresPerPhysicalProcessor", machine.processors.len() as u8).u8("LogicalProcessorsPerCore", 1);
+    s.u64("GroupSetMember", 1u64.checked_shl(cpu.number).unwrap_or(0)).u8("GroupIndex", cpu.number as u8);
+    s.put_if_known("TargetCount", &[0; 4]).put_if_known("IpiFrozen", &cpu.ipi_frozen.to_le_bytes());
+    s.u64("DpcStack", cpu.dpc_stack.0).u8("DpcRoutineActive", u8::from(cpu.dpc_active));
+    s.u8("NormalDpcState", u8::from(cpu.dpc_active));
+    s.put_if_known("DebuggerSavedIRQL", &[cpu.saved_irql]);
     let vendor: Vec<u8> = model.vendor.bytes().take(12).collect();
-    r.put(at.vendor_string, &vendor);
+    s.put("VendorString", &vendor).u64("Context", cpu.context_at.0);
     // The revision is the upper half of the microcode register, as the registry shows it too.
-    r.u64(at.update_signature, model.microcode.0 << 32).u64(at.context, cpu.context_at.0);
-    if let Some(offset) = at.isr_stack {
-        r.u64(offset, cpu.isr_stack.0);
-    }
-    Ok(r.into_bytes())
+    s.put_if_known("UpdateSignature", &(model.microcode.0 << 32).to_le_bytes());
+    s.put_if_known("IsrStack", &cpu.isr_stack.0.to_le_bytes());
+    s.put_if_known("KernelDirectoryTableBase", &tables.to_le_bytes());
+    s.into_bytes()
 }
 
 /// `KSPECIAL_REGISTERS` at `base`; `tables` is what CR3 holds.
@@ -56,50 +53,127 @@ fn special_registers(r: &mut Record, base: usize, tables: u64, cpu: &Processor) 
 
 /// An ETHREAD.
 pub(crate) fn thread(machine: &Machine, layout: &Layout, thread: &Thread) -> Result<Vec<u8>, Error> {
-    let at = &layout.thread;
     let process = machine.process(thread.process)?;
-    let mut r = Record::zeroed(at.size);
-    r.u8(0, DISPATCHER_THREAD);
-    r.u64(layout::THREAD_INITIAL_STACK, thread.initial_stack.0);
-    r.u64(layout::THREAD_STACK_LIMIT, thread.stack_limit.0).u64(at.stack_base, thread.stack_base.0);
-    r.u64(at.kernel_stack, thread.kernel_stack.0);
-    r.u64(at.apc_process, process.at.0).u64(at.process, process.at.0);
-    r.u8(at.priority, thread.priority).u8(at.base_priority, thread.priority);
-    r.u64(at.teb, thread.teb.0).u8(at.state, thread.state).u64(at.trap_frame, thread.trap_frame.0);
-    r.u8(at.previous_mode, u8::from(thread.teb.0 != 0));
+    let mut s = Structure::new(layout, "_ETHREAD")?;
+    s.of("_KTHREAD").u8("Header", DISPATCHER_THREAD);
+    s.u64("InitialStack", thread.initial_stack.0).u64("StackLimit", thread.stack_limit.0);
+    s.u64("StackBase", thread.stack_base.0).u64("KernelStack", thread.kernel_stack.0);
+    let apc_process = layout.field("_KTHREAD", "ApcState")? + layout.field("_KAPC_STATE", "Process")?;
+    s.record().u64(apc_process, process.at.0);
+    s.u64("Process", process.at.0).u8("Priority", thread.priority).u8("BasePriority", thread.priority);
+    s.u64("Teb", thread.teb.0).u8("State", thread.state).u64("TrapFrame", thread.trap_frame.0);
+    s.u8("PreviousMode", u8::from(thread.teb.0 != 0)).u8("WaitReason", thread.wait_reason);
     let on = machine.processors.iter().find(|p| p.thread == thread.at).map_or(0, |p| p.number);
-    r.u32(at.next_processor, on);
-    r.u64(at.create_time, start_time(machine).0);
-    r.u64(at.start_address, thread.start_address.0).u64(at.win32_start_address, thread.start_address.0);
-    r.u64(at.client_id, process.id.0).u64(at.client_id + 8, thread.id.0);
-    empty_list(&mut r, at.irp_list, thread.at.0);
-    Ok(r.into_bytes())
+    s.u32("NextProcessor", on);
+    s.links("ThreadListEntry", thread_links(machine, layout, thread, "_KTHREAD", "_KPROCESS")?);
+    s.of("_ETHREAD").u64("CreateTime", start_time(machine).0);
+    s.u64("StartAddress", thread.start_address.0).u64("Win32StartAddress", thread.start_address.0);
+    s.links("Cid", (process.id.0, thread.id.0));
+    let irps = thread.at.0.wrapping_add(layout.field("_ETHREAD", "IrpList")? as u64);
+    s.links("IrpList", (irps, irps));
+    s.links("ThreadListEntry", thread_links(machine, layout, thread, "_ETHREAD", "_EPROCESS")?);
+    s.into_bytes()
+}
+
+/// The neighbours of a thread in the list of its process; kernel and executive keep one each.
+fn thread_links(
+    machine: &Machine,
+    layout: &Layout,
+    thread: &Thread,
+    of: &str,
+    owner: &str,
+) -> Result<(u64, u64), Error> {
+    let (entry, head) = (layout.field(of, "ThreadListEntry")?, layout.field(owner, "ThreadListHead")?);
+    let threads = machine.threads.iter().filter(|other| other.process == thread.process);
+    let entries: Vec<u64> = threads.map(|other| other.at.0.wrapping_add(entry as u64)).collect();
+    let here = thread.at.0.wrapping_add(entry as u64);
+    Ok(neighbours(&entries, thread.process.0.wrapping_add(head as u64), here))
+}
+
+/// What lies before and after `here` in a circular list of `head` and `entries`; `here` may be the head.
+pub(crate) fn neighbours(entries: &[u64], head: u64, here: u64) -> (u64, u64) {
+    let ring: Vec<u64> = std::iter::once(head).chain(entries.iter().copied()).collect();
+    let position = ring.iter().position(|at| *at == here).unwrap_or(0);
+    let at = |n: usize| ring.get(n % ring.len()).copied().unwrap_or(head);
+    (at(position + 1), at(position + ring.len() - 1))
+}
+
+/// The links of every process, and of `PsActiveProcessHead` itself: its address and its two words.
+pub(crate) fn process_head(machine: &Machine, layout: &Layout) -> Result<(u64, Vec<u8>), Error> {
+    let head = machine.global("PsActiveProcessHead")?;
+    let (next, previous) = neighbours(&process_entries(machine, layout)?, head, head);
+    Ok((head, [next, previous].into_iter().flat_map(u64::to_le_bytes).collect()))
+}
+
+fn process_entries(machine: &Machine, layout: &Layout) -> Result<Vec<u64>, Error> {
+    let links = layout.field("_EPROCESS", "ActiveProcessLinks")? as u64;
+    // The idle process is in no list.
+    let listed = machine.processes.iter().filter(|process| process.id.0 != 0);
+    Ok(listed.map(|process| process.at.0.wrapping_add(links)).collect())
 }
 
 /// An EPROCESS.
 pub(crate) fn process(machine: &Machine, layout: &Layout, process: &Process) -> Result<Vec<u8>, Error> {
-    let at = &layout.process;
-    let mut r = Record::zeroed(at.size);
-    r.u8(0, DISPATCHER_PROCESS);
-    r.u64(layout::PROCESS_DIRECTORY_TABLE_BASE, process.directory_table_base.0);
-    r.u64(at.create_time, start_time(machine).0).u64(at.id, process.id.0);
-    let list = machine.global("PsActiveProcessHead")?;
-    r.u64(at.active_links, list).u64(at.active_links + 8, list);
-    r.u64(at.parent, process.parent.0).u64(at.peb, process.peb.0);
+    let mut s = Structure::new(layout, "_EPROCESS")?;
+    s.of("_KPROCESS").u8("Header", DISPATCHER_PROCESS);
+    s.u64("DirectoryTableBase", process.directory_table_base.0);
+    s.links("ThreadListHead", thread_list(machine, layout, process, "_KTHREAD", "_KPROCESS")?);
+    s.of("_EPROCESS").u64("CreateTime", start_time(machine).0).u64("UniqueProcessId", process.id.0);
+    let head = machine.global("PsActiveProcessHead")?;
+    let here = process.at.0.wrapping_add(layout.field("_EPROCESS", "ActiveProcessLinks")? as u64);
+    s.links("ActiveProcessLinks", neighbours(&process_entries(machine, layout)?, head, here));
+    s.u64("InheritedFromUniqueProcessId", process.parent.0).u64("Peb", process.peb.0);
     let name: Vec<u8> = process.name.bytes().take(14).collect();
-    r.put(at.image_file_name, &name);
-    empty_list(&mut r, at.thread_list, process.at.0);
-    r.u32(at.active_threads, machine.threads.iter().filter(|t| t.process == process.at).count() as u32);
-    Ok(r.into_bytes())
+    s.put("ImageFileName", &name);
+    s.links("ThreadListHead", thread_list(machine, layout, process, "_ETHREAD", "_EPROCESS")?);
+    s.u32("ActiveThreads", machine.threads.iter().filter(|t| t.process == process.at).count() as u32);
+    s.into_bytes()
+}
+
+/// The first and last thread of a process, as the head of its list names them.
+fn thread_list(
+    machine: &Machine,
+    layout: &Layout,
+    process: &Process,
+    of: &str,
+    owner: &str,
+) -> Result<(u64, u64), Error> {
+    let (entry, head) = (layout.field(of, "ThreadListEntry")?, layout.field(owner, "ThreadListHead")?);
+    let threads = machine.threads.iter().filter(|thread| thread.process == process.at);
+    let entries: Vec<u64> = threads.map(|thread| thread.at.0.wrapping_add(entry as u64)).collect();
+    let head = process.at.0.wrapping_add(head as u64);
+    Ok(neighbours(&entries, head, head))
+}
+
+/// Where every kernel maps `KUSER_SHARED_DATA`.
+pub(crate) const SHARED_DATA: u64 = 0xffff_f780_0000_0000;
+
+/// `KUSER_SHARED_DATA`, as far as builds agree on it.
+pub(crate) fn shared_data(machine: &Machine) -> Vec<u8> {
+    let mut r = Record::zeroed(0x330);
+    let since_start = u64::from(machine.uptime_seconds) * 10_000_000;
+    let (major, minor) = match machine.build {
+        ..9200 => (6, 1),
+        9200..10240 => (6, 3),
+        _ => (10, 0),
+    };
+    r.u64(8, since_start).u32(0x10, (since_start >> 32) as u32);
+    let now = FileTime::from_unix(machine.crash_time).0;
+    r.u64(0x14, now).u32(0x1c, (now >> 32) as u32);
+    let root: Vec<u8> = r"C:\Windows".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    r.put(0x30, &root).u32(0x260, machine.build).u32(0x264, machine.product_type).u8(0x268, 1);
+    r.u32(0x26c, major).u32(0x270, minor).u32(0x2d0, machine.suite_mask.0 as u32);
+    r.into_bytes()
 }
 
 /// `MM_DRIVER_VERIFIER_DATA`.
-pub(crate) fn verifier(machine: &Machine, layout: &Layout) -> Vec<u8> {
+pub(crate) fn verifier(machine: &Machine, layout: &Layout) -> Result<Vec<u8>, Error> {
     let v = &machine.verifier;
-    let mut r = Record::zeroed(layout.verifier_size);
-    r.u32(0, v.level.0 as u32).u32(4, v.raise_irqls).u32(8, v.acquire_spin_locks);
-    r.u32(0x20, v.trim_requests).u32(0x24, v.trims).u32(0x30, v.loads);
-    r.into_bytes()
+    let mut s = Structure::new(layout, "_MM_DRIVER_VERIFIER_DATA")?;
+    s.u32("Level", v.level.0 as u32).u32("RaiseIrqls", v.raise_irqls);
+    s.u32("AcquireSpinLocks", v.acquire_spin_locks);
+    s.u32("TrimRequests", v.trim_requests).u32("Trims", v.trims).u32("Loads", v.loads);
+    s.into_bytes()
 }
 
 /// When the machine started: what is described is taken to be as old as it.
@@ -107,8 +181,15 @@ fn start_time(machine: &Machine) -> FileTime {
     FileTime::from_unix(machine.crash_time.saturating_sub(machine.uptime_seconds))
 }
 
-/// A list head at `offset` of the structure at `base` that points to itself.
-fn empty_list(r: &mut Record, offset: usize, base: u64) {
-    let here = base.wrapping_add(offset as u64);
-    r.u64(offset, here).u64(offset + 8, here);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_a_ring() {
+        assert_eq!(neighbours(&[], 1, 1), (1, 1));
+        assert_eq!(neighbours(&[2, 3], 1, 1), (2, 3));
+        assert_eq!(neighbours(&[2, 3], 1, 2), (3, 1));
+        assert_eq!(neighbours(&[2, 3], 1, 3), (1, 2));
+    }
 }

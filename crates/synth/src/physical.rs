@@ -4,9 +4,10 @@
 //! those frames; whatever else is to be reachable gets tables and frames of its own, counted up from a fixed one.
 //! The tables map themselves at the described place, as Windows' do.
 
-use crate::machine::Machine;
+use crate::layout::Layout;
+use crate::machine::{Installed, Machine};
 use crate::memory::Image;
-use crate::{Error, modules};
+use crate::{Error, modules, objects, tables, vary};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a page.
@@ -21,6 +22,8 @@ const LARGE: u64 = 1 << 7;
 const KERNEL_ENTRY: u64 = 0x63;
 /// The same for user mode.
 const USER_ENTRY: u64 = 0x67;
+/// Runs that are counted: those of half of 64 GiB.
+const MOST_RUNS: usize = 1 << 23;
 /// `call rax`.
 const INDIRECT_CALL: [u8; 2] = [0xff, 0xd0];
 
@@ -31,25 +34,48 @@ pub(crate) struct Physical {
     /// Frames that described entries name, which are not given out.
     taken: BTreeSet<u64>,
     top: u64,
+    installed: Installed,
 }
 
 /// All that the machine's memory holds, in pages.
-pub(crate) fn build(machine: &Machine, image: &Image, kdbg: &[u8]) -> Result<Physical, Error> {
+pub(crate) fn build(
+    machine: &Machine,
+    layout: &Layout,
+    image: &Image,
+    kdbg: &[u8],
+) -> Result<Physical, Error> {
     let process = machine.process(machine.thread(machine.crashed()?.thread)?.process)?;
     let mut physical = Physical {
         pages: BTreeMap::new(),
         next: FIRST_FREE,
         taken: taken(machine),
         top: process.directory_table_base.0 & FRAME,
+        installed: machine.installed,
     };
     physical.map_tables(machine, physical.top);
     physical.describe(machine)?;
-    for (at, bytes) in modules::headers(machine) {
+    for image in modules::images(machine) {
+        let (at, bytes) = image?;
         physical.write(at, &bytes)?;
     }
     for (at, bytes) in modules::list(machine)?.into_iter().chain(modules::unloaded(machine)?) {
         physical.write(at, &bytes)?;
     }
+    for cpu in &machine.processors {
+        for (at, bytes) in tables::of(machine, layout, cpu)? {
+            physical.write(at, &bytes)?;
+        }
+    }
+    if let Some(keys) = machine.kernel.encoding {
+        let encoded = kdbg.get(0x10..0x14) != Some(b"KDBG".as_slice());
+        let base = machine.kernel_base()?;
+        physical.write(base.wrapping_add(keys.flag_at.0), &[u8::from(encoded)])?;
+        physical.write(base.wrapping_add(keys.never_at.0), &keys.never.0.to_le_bytes())?;
+        physical.write(base.wrapping_add(keys.always_at.0), &keys.always.0.to_le_bytes())?;
+    }
+    physical.write(objects::SHARED_DATA, &objects::shared_data(machine))?;
+    let (head, links) = objects::process_head(machine, layout)?;
+    physical.write(head, &links)?;
     for at in returns(machine) {
         physical.write(at.wrapping_sub(INDIRECT_CALL.len() as u64), &INDIRECT_CALL)?;
     }
@@ -69,7 +95,9 @@ pub(crate) fn build(machine: &Machine, image: &Image, kdbg: &[u8]) -> Result<Phy
 /// a return address that is always a call: which one, the description need not say.
 fn returns(machine: &Machine) -> impl Iterator<Item = u64> {
     let frames = machine.stacks.iter().flat_map(|stack| &stack.frames).filter(|frame| !frame.trap);
-    frames.map(|frame| frame.ret.0).filter(|ret| ret >> 47 == 0x1_ffff)
+    let in_file =
+        |at: u64| machine.modules.iter().any(|module| !module.contents.is_empty() && module.holds(at));
+    frames.map(|frame| frame.ret.0).filter(move |ret| ret >> 47 == 0x1_ffff && !in_file(*ret))
 }
 
 /// Frames that the description speaks of.
@@ -80,31 +108,71 @@ fn taken(machine: &Machine) -> BTreeSet<u64> {
 }
 
 impl Physical {
-    /// How many pages there are.
-    pub(crate) fn count(&self) -> usize {
-        self.pages.len()
+    /// How many pages the dump holds.
+    pub(crate) fn count(&self) -> u64 {
+        self.words().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// Frame numbers in ascending order.
-    pub(crate) fn frames(&self) -> impl Iterator<Item = u64> {
-        self.pages.keys().copied()
+    /// One more than the highest frame that the dump holds.
+    pub(crate) fn end(&self) -> u64 {
+        let written = self.pages.keys().next_back().map_or(0, |pfn| pfn + 1);
+        written.max(self.installed.bytes.0 / PAGE_SIZE as u64)
     }
 
-    /// Contents of the pages in the same order.
-    pub(crate) fn contents(&self) -> impl Iterator<Item = &[u8]> {
-        self.pages.values().map(Vec::as_slice)
+    /// Which frames the dump holds: 64 in a word, the lowest in the lowest bit.
+    pub(crate) fn words(&self) -> impl Iterator<Item = u64> {
+        let frames = self.installed.bytes.0 / PAGE_SIZE as u64;
+        let mut written = self.pages.keys().copied().peekable();
+        (0..self.end().div_ceil(64)).map(move |n| {
+            let low = match (frames.saturating_sub(n * 64), self.installed.half) {
+                (0, _) => 0,
+                (count, half) => {
+                    let all = if count >= 64 { u64::MAX } else { (1 << count) - 1 };
+                    if half { all & vary::mix(n) } else { all }
+                }
+            };
+            let mut word = low;
+            while let Some(pfn) = written.next_if(|pfn| pfn / 64 == n) {
+                word |= 1 << (pfn % 64);
+            }
+            word
+        })
+    }
+
+    /// Gives every page that was written to, in ascending order: how many pages of the dump lie before it, its frame,
+    /// and its bytes.
+    pub(crate) fn for_each_written(
+        &self,
+        mut each: impl FnMut(u64, u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut written = self.pages.iter().peekable();
+        let mut before = 0;
+        for (n, word) in (0..).zip(self.words()) {
+            while let Some((pfn, page)) = written.next_if(|(pfn, _)| **pfn / 64 == n) {
+                let lower = word & ((1 << (pfn % 64)) - 1);
+                each(before + u64::from(lower.count_ones()), *pfn, page)?;
+            }
+            before += u64::from(word.count_ones());
+        }
+        Ok(())
     }
 
     /// First frame and count of every run of pages.
-    pub(crate) fn runs(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn runs(&self) -> Result<Vec<(u64, u64)>, Error> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        for pfn in self.frames() {
-            match runs.last_mut() {
-                Some((first, count)) if *first + *count == pfn => *count += 1,
-                _ => runs.push((pfn, 1)),
+        for (n, word) in (0..).zip(self.words()) {
+            for (start, length) in ones(word) {
+                let first = n * 64 + start;
+                match runs.last_mut() {
+                    Some((before, count)) if *before + *count == first => *count += length,
+                    _ => runs.push((first, length)),
+                }
+            }
+            if runs.len() > MOST_RUNS {
+                return Err(Error::TooLarge("the number of runs".to_owned()));
             }
         }
-        runs
+        Ok(runs)
     }
 
     /// The top table at `top`, which maps itself.
@@ -219,7 +287,63 @@ impl Physical {
     }
 }
 
+/// The runs of ones in a word: where each starts, and how long it is.
+fn ones(word: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut from = 0_u32;
+    std::iter::from_fn(move || {
+        let rest = word.checked_shr(from)?;
+        let start = from + rest.trailing_zeros();
+        let length = word.checked_shr(start)?.trailing_ones();
+        from = start + length;
+        Some((u64::from(start), u64::from(length)))
+    })
+}
+
 /// The number of the entry of `level` for `address`.
 const fn index(level: u32, address: u64) -> u64 {
     address >> (12 + 9 * (level - 1)) & 0x1ff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_ones() {
+        let all = |word| ones(word).collect::<Vec<_>>();
+        assert_eq!(all(0), []);
+        assert_eq!(all(u64::MAX), [(0, 64)]);
+        assert_eq!(all(0b1011), [(0, 2), (3, 1)]);
+        assert_eq!(all(1 << 63), [(63, 1)]);
+    }
+
+    fn memory(installed: Installed, pfns: &[u64]) -> Physical {
+        let pages = pfns.iter().map(|pfn| (*pfn, vec![1; PAGE_SIZE])).collect();
+        Physical { pages, next: 0, taken: BTreeSet::new(), top: 0, installed }
+    }
+
+    /// The rank a page is written at is the number of pages before it, whatever is installed.
+    #[test]
+    fn ranks_count_the_pages_before() {
+        for half in [false, true] {
+            let installed = Installed { bytes: crate::Hex(300 * 0x1000), half };
+            let memory = memory(installed, &[0, 1, 63, 64, 200, 299, 500]);
+            let mut present = Vec::new();
+            for (n, word) in (0..).zip(memory.words()) {
+                present.extend((0..64).filter(|bit| word >> bit & 1 == 1).map(|bit| n * 64 + bit));
+            }
+            assert_eq!(memory.count(), present.len() as u64);
+            assert_eq!(memory.end(), 501);
+            assert_eq!(half, present.len() < 200);
+            memory
+                .for_each_written(|rank, pfn, _| {
+                    assert_eq!(present[rank as usize], pfn);
+                    Ok(())
+                })
+                .unwrap();
+            let runs = memory.runs().unwrap();
+            let frames: Vec<u64> = runs.iter().flat_map(|(first, count)| *first..first + count).collect();
+            assert_eq!(frames, present);
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! A structure of known size, filled field by field.
 
+use crate::Error;
+use crate::layout::Layout;
+
 /// The bytes of one structure.
 pub(crate) struct Record(Vec<u8>);
 
@@ -41,7 +44,76 @@ impl Record {
         self.put(offset, &value.to_le_bytes())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
+    }
+}
+
+/// A structure of a build, filled by the names of its fields.
+pub(crate) struct Structure<'a> {
+    layout: &'a Layout,
+    ty: &'static str,
+    record: Record,
+    /// The first field that was to be filled and is not there.
+    failed: Option<Error>,
+}
+
+impl<'a> Structure<'a> {
+    /// The structure, all zeros.
+    pub(crate) fn new(layout: &'a Layout, ty: &'static str) -> Result<Self, Error> {
+        Ok(Self { layout, ty, record: Record::zeroed(layout.size(ty)?), failed: None })
+    }
+
+    /// From here on fields are those of another structure that starts at the same place.
+    pub(crate) fn of(&mut self, ty: &'static str) -> &mut Self {
+        self.ty = ty;
+        self
+    }
+
+    pub(crate) fn put(&mut self, field: &str, bytes: &[u8]) -> &mut Self {
+        match self.layout.field(self.ty, field) {
+            Ok(at) => _ = self.record.put(at, bytes),
+            Err(error) => self.failed = self.failed.take().or(Some(error)),
+        }
+        self
+    }
+
+    /// Fills a field that only some builds have.
+    pub(crate) fn put_if_known(&mut self, field: &str, bytes: &[u8]) -> &mut Self {
+        if self.layout.at(self.ty, field).is_some() {
+            self.put(field, bytes);
+        }
+        self
+    }
+
+    pub(crate) fn u8(&mut self, field: &str, value: u8) -> &mut Self {
+        self.put(field, &[value])
+    }
+
+    pub(crate) fn u32(&mut self, field: &str, value: u32) -> &mut Self {
+        self.put(field, &value.to_le_bytes())
+    }
+
+    pub(crate) fn u64(&mut self, field: &str, value: u64) -> &mut Self {
+        self.put(field, &value.to_le_bytes())
+    }
+
+    /// The two words of a LIST_ENTRY.
+    pub(crate) fn links(&mut self, field: &str, (next, previous): (u64, u64)) -> &mut Self {
+        let words: Vec<u8> = [next, previous].into_iter().flat_map(u64::to_le_bytes).collect();
+        self.put(field, &words)
+    }
+
+    /// The bytes, for places that are not the pack's.
+    pub(crate) fn record(&mut self) -> &mut Record {
+        &mut self.record
+    }
+
+    pub(crate) fn into_bytes(self) -> Result<Vec<u8>, Error> {
+        self.failed.map_or(Ok(self.record.into_bytes()), Err)
     }
 }

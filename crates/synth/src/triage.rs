@@ -28,7 +28,7 @@ const MAX_FILE: usize = 0x1000_0000;
 pub fn write(machine: &Machine) -> Result<Vec<u8>, Error> {
     let (image, layout) = memory::of(machine)?;
     let mut file = Record::filled(HEADER_SIZE, *b"PAGE").into_bytes();
-    let places = body(machine, layout, &image, &mut file)?;
+    let places = body(machine, &layout, &image, &mut file)?;
     let size_of_dump = file.len();
     file.extend(blobs::chain(machine));
     if file.len() > MAX_FILE {
@@ -36,7 +36,7 @@ pub fn write(machine: &Machine) -> Result<Vec<u8>, Error> {
     }
     let header = header(machine, file.len())?;
     overwrite(&mut file, 0, header);
-    overwrite(&mut file, HEADER_SIZE, triage_header(machine, layout, &image, &places, size_of_dump)?);
+    overwrite(&mut file, HEADER_SIZE, triage_header(&layout, machine, &image, &places, size_of_dump)?);
     Ok(file)
 }
 
@@ -138,15 +138,15 @@ pub(crate) fn header(machine: &Machine, file_size: usize) -> Result<Vec<u8>, Err
 
 /// TRIAGE_DUMP64.
 fn triage_header(
-    machine: &Machine,
     layout: &Layout,
+    machine: &Machine,
     image: &Image,
     at: &Places,
     size_of_dump: usize,
 ) -> Result<Vec<u8>, Error> {
     let mut r = Record::zeroed(TRIAGE_HEADER_SIZE);
     let words = [
-        layout.service_pack as usize,
+        layout.service_pack(),
         size_of_dump,
         at.marker,
         0x348,
@@ -178,7 +178,7 @@ fn triage_header(
 fn mm_storage(machine: &Machine, layout: &Layout) -> Vec<u8> {
     let mut r = Record::zeroed(0x50);
     r.u32(0, 1).u32(4, 0x50);
-    if layout.fills_mm {
+    if layout.is_windows_7() {
         r.u32(0x10, machine.verifier.level.0 as u32);
     }
     r.into_bytes()

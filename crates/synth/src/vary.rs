@@ -44,7 +44,7 @@ fn shift(value: &mut Value, slide: u64, pte_base: u64) {
 }
 
 /// SplitMix64, the public-domain mixer: any seed gives a well-spread word.
-fn mix(seed: u64) -> u64 {
+pub(crate) fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

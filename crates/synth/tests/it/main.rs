@@ -7,6 +7,7 @@
     reason = "helpers of tests; a mistake is to fail the test"
 )]
 
+mod containers;
 mod descriptions;
 mod reader;
 mod samples;
