@@ -38,8 +38,8 @@ IMAGES = [
 
 # Processor 4: what the description of the machine says of it.
 PCR = 0xFFFFF880009B0000
-TSS = 0xFFFFF880009B5DC0
-IDT = 0xFFFFF880009BB540
+TSS = 0xFFFFF880009BA440
+IDT = 0xFFFFF880009BA540
 IST1 = 0xFFFFF880009BA0C0
 STACK = (0xFFFFF88003DCD000, 0xFFFFF88003DD3000)
 INITIAL_STACK = 0xFFFFF88003DD2DB0
@@ -255,7 +255,7 @@ def crash(paths, symbols):
     # KeBugCheckEx puts its arguments where its caller left room for them.
     while cpu.read(cpu["rip"], 1) != b"\x9c":
         cpu.step()
-    ist_low = IST1 & ~0xFFF if IST1 & 0xFFF > 0xC0 else (IST1 & ~0xFFF) - 0x1000
+    ist_low = (IST1 & ~0xFFF) - 0x1000
     stacks = {"thread.bin": cpu.read(STACK[0], STACK[1] - STACK[0]), "ist.bin": cpu.read(ist_low, IST1 - ist_low)}
     return {"registers": registers, "cr2": f"{cpu.cr2:#x}", "frames": frames}, stacks
 

@@ -30,7 +30,7 @@ const OURS_ALONE: [Kind; 2] = [Kind::Summary, Kind::Automatic];
 
 fn described(sample: &str) -> stopcode_synth::Machine {
     let path = format!("{}/../../samples/{sample}.json", env!("CARGO_MANIFEST_DIR"));
-    stopcode_synth::Machine::from_json(&std::fs::read_to_string(path).unwrap()).unwrap()
+    stopcode_synth::Machine::read(path.as_ref()).unwrap()
 }
 
 fn written(sample: &str, kind: Kind) -> Vec<u8> {

@@ -12,7 +12,7 @@ use stopcode_synth::{Bytes, Code, Hex};
 
 fn described(sample: &str) -> stopcode_synth::Machine {
     let path = format!("{}/../../samples/{sample}.json", env!("CARGO_MANIFEST_DIR"));
-    stopcode_synth::Machine::from_json(&std::fs::read_to_string(path).unwrap()).unwrap()
+    stopcode_synth::Machine::read(path.as_ref()).unwrap()
 }
 
 fn opened(machine: &stopcode_synth::Machine, symbols: &[PathBuf]) -> Machine {
@@ -137,14 +137,14 @@ fn an_image_in_memory_unwinds_its_functions() {
     let (base, stamp, size) = FILTER;
     let mut machine = described("driver-null-write");
     let bytes = image(stamp, size, &filter_functions());
-    machine.memory.push(Code { at: Hex(base), bytes: Bytes(bytes.clone()), about: String::new() });
+    machine.memory.push(Code { at: Hex(base), bytes: Bytes::from(bytes.clone()), about: String::new() });
     is_unwound_as_far_as_the_image_goes(&opened(&machine, &[]));
 
     // The unwind data lies on a page that is not there: nothing is made up, and the file steps in.
     let folder = Folder::new("pages");
     let mut cut = bytes.clone();
     cut.truncate(0x400 + 2 * 12);
-    machine.memory.last_mut().unwrap().bytes = Bytes(cut);
+    machine.memory.last_mut().unwrap().bytes = Bytes::from(cut);
     let cut = opened(&machine, &[]);
     let found = stack(&cut, StackKind::Exception);
     assert!(found.refused[0].1.starts_with("the unwind data is missing: not in this dump"), "{found:?}");
@@ -154,7 +154,7 @@ fn an_image_in_memory_unwinds_its_functions() {
 
     // A header that says something else than the loader recorded is damaged, or another image's.
     let other = image(stamp + 1, size, &filter_functions());
-    machine.memory.last_mut().unwrap().bytes = Bytes(other);
+    machine.memory.last_mut().unwrap().bytes = Bytes::from(other);
     assert_eq!(opened(&machine, &[]).stacks(), opened(&described("driver-null-write"), &[]).stacks());
 }
 
@@ -176,7 +176,7 @@ fn from_the_double_faults_stack_into_the_guard_page_of_the_thread() {
     let mut memory = |at: u64, word: u64| {
         machine.memory.push(Code {
             at: Hex(at),
-            bytes: Bytes(word.to_le_bytes().to_vec()),
+            bytes: Bytes::from(word.to_le_bytes().to_vec()),
             about: String::new(),
         });
     };
@@ -231,11 +231,11 @@ fn a_thread_that_does_not_run_is_walked_from_where_it_was_switched_out() {
     let switch = BASE - 0x800;
     let word = |at: u64, value: u64| Code {
         at: Hex(at),
-        bytes: Bytes(value.to_le_bytes().to_vec()),
+        bytes: Bytes::from(value.to_le_bytes().to_vec()),
         about: String::new(),
     };
     let mut stack = word(switch, 0);
-    stack.bytes = Bytes(vec![0; 0x800]);
+    stack.bytes = Bytes::from(vec![0; 0x800]);
     for (at, value) in [(0x38, KERNEL + 0x3f_9a66), (0x78, KERNEL + 0x2_1234), (0x100, KERNEL + 0x30_0100)] {
         stack.bytes.0[at..at + 8].copy_from_slice(&u64::to_le_bytes(value));
     }
@@ -297,7 +297,7 @@ fn an_expanded_stack_leads_back_to_the_one_before() {
         for (offset, word) in words {
             bytes[*offset..offset + 8].copy_from_slice(&word.to_le_bytes());
         }
-        machine.memory.push(Code { at: Hex(at), bytes: Bytes(bytes), about: String::new() });
+        machine.memory.push(Code { at: Hex(at), bytes: Bytes::from(bytes), about: String::new() });
     };
     // Rbp of the switch routine keeps the stack pointer of the stack before: mov rbp, rsp; mov rsp, new.
     let old = before - 0x400;

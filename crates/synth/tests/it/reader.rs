@@ -16,8 +16,7 @@ pub(crate) fn sample_path(file: &str) -> PathBuf {
 }
 
 pub(crate) fn sample(name: &str) -> Machine {
-    let text = fs::read_to_string(sample_path(&format!("{name}.json"))).unwrap();
-    Machine::from_json(&text).unwrap()
+    Machine::read(&sample_path(&format!("{name}.json"))).unwrap()
 }
 
 pub(crate) const SAMPLES: [&str; 3] = ["seed-double-fault", "driver-null-write", "memory-bit-flip"];
