@@ -1,12 +1,14 @@
 //! The stopcode command: thin. It reads arguments, calls the rooms below, and prints what they say.
 
 mod analyze;
+mod debug;
 mod fetch;
 mod online;
 mod progress;
 mod symbols;
 #[cfg(feature = "synth")]
 mod synth;
+mod types;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -30,6 +32,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Analyze(analyze::Arguments),
+    Debug(debug::Arguments),
     Symbols(symbols::Arguments),
     #[cfg(feature = "synth")]
     Synth(synth::Arguments),
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Debug(arguments) => debug::run(&arguments),
         Command::Symbols(arguments) => symbols::run(&arguments),
         #[cfg(feature = "synth")]
         Command::Synth(arguments) => synth::run(&arguments),

@@ -66,6 +66,32 @@ Each name is kept once, whatever number of builds has it. A pack serves wherever
     },
     /// Fetch the images and PDBs of a dump's modules from symbol servers into the store.
     Fetch(crate::fetch::Arguments),
+    /// Show structures, unions and enums as a debugger's dt does.
+    #[command(after_help = "\
+Examples:
+  stopcode symbols types ntkrnlmp.json.xz _KTHREAD
+  stopcode symbols types driver.pdb '_MY_*'
+  stopcode symbols types ntkrnlmp.pdb _EPROCESS --field ImageFileName --field Pcb.
+  stopcode symbols types ntkrnlmp.pdb _DPC_QUEUE -r 1 --format json
+
+Without a name, and for a pattern with * or ?, the names are listed. JSON is an array of {name, kind, size,
+partial, cut, members: [{depth, name, offset, type}], values: [{name, value}]}; offset is null for what has no
+place in the structure.")]
+    Types {
+        /// A PDB or a table.
+        file: PathBuf,
+        /// Names, or patterns with * and ?; a module before ! is passed over.
+        name: Vec<String>,
+        /// Open records, and what pointers point to, so many levels deep.
+        #[arg(short = 'r', long, default_value_t = 0, value_name = "LEVELS")]
+        depth: u32,
+        /// Show only this member: a name, a pattern, or a path; a dot behind it opens it.
+        #[arg(long, value_name = "NAME")]
+        field: Vec<String>,
+        /// How to print.
+        #[arg(long, value_enum, default_value_t = Shape::Text)]
+        format: Shape,
+    },
     /// Say which kernel a dump is of, and by what.
     Identify {
         /// A dump.
@@ -76,8 +102,8 @@ Each name is kept once, whatever number of builds has it. A pack serves wherever
     },
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Shape {
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
     /// A line each.
     Text,
     /// For programs.
@@ -109,6 +135,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             Ok(Err(error)) => Ok(Err(error)),
             Err(error) => Err(error),
         },
+        Command::Types { file, name, depth, field, format } => crate::types::open(file).map(|types| {
+            let wanted = crate::types::Wanted { names: name, depth: *depth, fields: field };
+            crate::types::show(&*types, &wanted, *format, &mut out)
+        }),
         Command::Identify { dump, symbols } => {
             let symbols = SymbolSource::new(crate::online::symbol_paths(symbols));
             let symbols = symbols.with_cache(default_cache());
@@ -131,6 +161,31 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     ExitCode::from(NOTHING)
 }
 
+/// The bytes of a symbol file, and of a packed one those within with what broke them off.
+pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, Option<String>), String> {
+    let place = path.display();
+    let metadata = std::fs::metadata(path).map_err(|error| format!("{place}: {error}"))?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        return Err(format!("{place}: not a regular file of at most {} MiB", MAX_FILE >> 20));
+    }
+    let bytes = std::fs::read(path).map_err(|error| format!("{place}: {error}"))?;
+    if !bytes.starts_with(b"\xfd7zXZ\0") {
+        return Ok((bytes, None));
+    }
+    let (bytes, broken) = unpack_xz(&bytes, MAX_FILE).map_err(|error| format!("{place}: {error}"))?;
+    Ok((bytes, broken.map(|error| error.to_string())))
+}
+
+/// Says what of a file could not be read.
+pub(crate) fn told(path: &Path, damage: Option<&str>) {
+    if let Some(damage) = damage {
+        crate::analyze::say(&format!("note: {}: damaged: {}", path.display(), visible(damage)));
+    }
+}
+
+/// How a PDB begins.
+pub(crate) const PDB: &[u8] = b"Microsoft C/C++ MSF";
+
 /// The names in a file, whichever of the three kinds it is.
 fn table(path: &Path) -> Result<SymbolTable, String> {
     keyed_table(path).map(|(table, _)| table)
@@ -139,33 +194,19 @@ fn table(path: &Path) -> Result<SymbolTable, String> {
 /// And the PDB they are of, where the file says.
 fn keyed_table(path: &Path) -> Result<(SymbolTable, Option<PdbKey>), String> {
     let place = path.display();
-    let metadata = std::fs::metadata(path).map_err(|error| format!("{place}: {error}"))?;
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
-        return Err(format!("{place}: not a regular file of at most {} MiB", MAX_FILE >> 20));
-    }
-    let bytes = std::fs::read(path).map_err(|error| format!("{place}: {error}"))?;
-    let told = |damage: Option<String>| {
-        if let Some(damage) = damage {
-            crate::analyze::say(&format!("note: {place}: damaged: {}", visible(&damage)));
-        }
-    };
-    if bytes.starts_with(b"Microsoft C/C++ MSF") {
+    let (bytes, broken) = read(path)?;
+    if bytes.starts_with(PDB) {
         let pdb = Pdb::parse(&bytes).map_err(|error| format!("{place}: {error}"))?;
-        told(pdb.damage);
+        told(path, pdb.damage.as_deref());
         return Ok((pdb.symbols, Some(pdb.key)));
     }
     if bytes.starts_with(b"MZ") {
         let image = Image::of_file(&bytes).map_err(|error| format!("{place}: {error}"))?;
         return Ok((exports(&image), None));
     }
-    let (json, broken) = if bytes.starts_with(b"\xfd7zXZ\0") {
-        unpack_xz(&bytes, MAX_FILE).map_err(|error| format!("{place}: {error}"))?
-    } else {
-        (bytes, None)
-    };
     let isf =
-        Isf::parse(&json).map_err(|error| format!("{place}: neither a PDB nor an image, and {error}"))?;
-    told(isf.damage.or_else(|| broken.map(|error| error.to_string())));
+        Isf::parse(&bytes).map_err(|error| format!("{place}: neither a PDB nor an image, and {error}"))?;
+    told(path, isf.damage.or(broken).as_deref());
     let key = isf.key.or_else(|| PdbKey::of_file_name(&path.file_name()?.to_string_lossy()));
     Ok((isf.symbols, key))
 }
@@ -276,6 +317,6 @@ fn name(found: &Found<'_>) -> String {
 }
 
 /// Names are data: nothing in them reaches the terminal as a command.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     stopcode_base::visible(text)
 }

@@ -52,6 +52,37 @@ fn a_pdb_is_listed_for_readers_and_for_programs() {
 }
 
 #[test]
+fn types_are_shown_as_dt_shows_them() {
+    let Some(pdb) = shared("types_are_shown", "data/pe/systeminformer/amd64/systeminformer.pdb") else {
+        return;
+    };
+    let pdb = pdb.to_str().unwrap();
+    let (code, text, errors) = symbols(&["types", pdb, "nt!_OBJECT_ATTRIBUTES", "_NO_SUCH"]);
+    assert_eq!(code, Some(0));
+    assert!(errors.contains("no type _NO_SUCH"), "{errors}");
+    assert_eq!(
+        text,
+        "_OBJECT_ATTRIBUTES
+   +0x000 Length           : Uint4B
+   +0x008 RootDirectory    : Ptr64 Void
+   +0x010 ObjectName       : Ptr64 _UNICODE_STRING
+   +0x018 Attributes       : Uint4B
+   +0x020 SecurityDescriptor : Ptr64 Void
+   +0x028 SecurityQualityOfService : Ptr64 Void
+   size 0x30
+"
+    );
+    let (_, text, _) = symbols(&["types", pdb, "_DRIVER_OBJECT", "--field", "DriverUnload"]);
+    assert!(text.contains("   +0x068 DriverUnload     : Ptr64     void\n"), "{text}");
+    let (_, text, _) = symbols(&["types", pdb, "_UNICODE_STR*"]);
+    assert_eq!(text, "          _UNICODE_STRING\n");
+    let (_, json, _) = symbols(&["types", pdb, "_MODE", "_LIST_ENTRY", "-r1", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["values"][1]["name"], "UserMode", "{json}");
+    assert_eq!((&json[1]["size"], &json[1]["members"][1]["depth"]), (&16.into(), &1.into()), "{json}");
+}
+
+#[test]
 fn a_dump_is_identified_with_reasons() {
     let Some(dump) = shared("a_dump_is_identified", "data/dumps/triage_x64.dmp") else {
         return;

@@ -1,12 +1,38 @@
-//! The debugger commands that evidence cites, in WinDbg's spelling.
+//! The kd language over the crashed machine: WinDbg's commands, in its spelling and its shape.
 //!
-//! *Promises*: one definition a command; a line is split as the debugger splits it (`;` outside quotes), and every
-//! part either names a known command or is told apart as unknown.
-//! *Must never know*: terminals. Running the commands comes with the debugger; until then this room keeps evidence
-//! honest: a verdict may only cite what is listed here.
+//! *Promises*: one definition a command ([`Command`]), from which parsing, help, completion, the documentation and JSON
+//! come. Every command answers ([`Answer`]): with what the dump holds, or with the reason why it does not hold it. No line
+//! and no dump makes one panic, run on for long or write without end. Strings of a dump reach the output as data.
+//! *Must never know*: terminals.
+//!
+//! A command is a file under `all/`. It asks the [`Session`], which holds the crashed [`Machine`](stopcode_kernel::Machine)
+//! and what was selected (processor, context, frame, number base), and writes to an [`Output`].
 
+mod all;
+mod answer;
+mod arguments;
+mod command;
+mod complete;
+mod docs;
+mod expression;
 mod line;
-mod table;
+mod output;
+mod pattern;
+mod registers;
+mod registry;
+mod scope;
+mod session;
+mod show;
+mod symbols;
 
+pub use answer::{Answer, Outcome, Status, Stop};
+pub use arguments::{Arguments, Range};
+pub use command::{Command, Kind, Parameter};
+pub use complete::complete;
+pub use docs::markdown;
+pub use expression::{ErrorKind, ExpressionError, Names, evaluate, evaluate_start};
 pub use line::{Invocation, UnknownCommand, parse_line};
-pub use table::{COMMANDS, Command, find};
+pub use output::Output;
+pub use registry::{commands, find};
+pub use scope::Scope;
+pub use session::Session;

@@ -1,6 +1,7 @@
 //! A command line, split as the debugger splits it.
 
-use crate::table::{Command, find};
+use crate::command::Command;
+use crate::registry::named;
 
 /// One command of a line with its arguments.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -9,7 +10,9 @@ pub struct Invocation<'l> {
     pub command: &'static Command,
     /// The processor it was prefixed with (`~3k`).
     pub processor: Option<u32>,
-    /// What follows the name, trimmed.
+    /// The letters behind its name: `v` of `kv`.
+    pub letters: &'l str,
+    /// What follows, trimmed.
     pub arguments: &'l str,
 }
 
@@ -19,37 +22,59 @@ pub struct UnknownCommand(pub String);
 
 /// Splits a line at `;` outside quotes and finds each part's command.
 pub fn parse_line(line: &str) -> Result<Vec<Invocation<'_>>, UnknownCommand> {
-    split(line).into_iter().map(str::trim).filter(|part| !part.is_empty()).map(parse_part).collect()
+    parts(line).map(parse_part).collect()
 }
 
-fn split(line: &str) -> Vec<&str> {
+/// The commands of a line as texts. A `*` at the start of one, or `$$`, makes the rest of it a comment.
+pub(crate) fn parts(line: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
-    line.split(|c: char| {
+    let comment = line.trim_start().starts_with('*');
+    let line = if comment { "" } else { line };
+    line.split(move |c: char| {
         if c == '"' {
             quoted = !quoted;
         }
         c == ';' && !quoted
     })
-    .collect()
+    .map(str::trim)
+    .filter(|part| !part.is_empty() && !part.starts_with("$$"))
 }
 
-fn parse_part(part: &str) -> Result<Invocation<'_>, UnknownCommand> {
+/// Finds the command of one part.
+pub(crate) fn parse_part(part: &str) -> Result<Invocation<'_>, UnknownCommand> {
     let (processor, rest) = prefix(part);
-    let (name, arguments) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    match find(name) {
-        Some(command) => Ok(Invocation { command, processor, arguments: arguments.trim() }),
+    let end = name_length(rest);
+    let (name, arguments) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    match named(name) {
+        Some((command, letters)) => {
+            Ok(Invocation { command, processor, letters, arguments: arguments.trim() })
+        }
         None => Err(UnknownCommand(name.to_owned())),
     }
 }
 
-/// `~3k` runs `k` on processor 3.
+/// `!name` and `.name` go to the next space; other names are letters, so that `u.` and `dps@rsp` are read; signs such as `?`
+/// are names by themselves.
+fn name_length(part: &str) -> usize {
+    if part.starts_with(['!', '.']) {
+        return part.find(char::is_whitespace).unwrap_or(part.len());
+    }
+    match part.find(|c: char| !c.is_ascii_alphabetic()) {
+        Some(0) => part.chars().next().map_or(0, char::len_utf8),
+        Some(end) => end,
+        None => part.len(),
+    }
+}
+
+/// `~3k` runs `k` on processor 3. `~` and `~3s` are commands of their own.
 fn prefix(part: &str) -> (Option<u32>, &str) {
     let Some(rest) = part.strip_prefix('~') else { return (None, part) };
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let (digits, command) = rest.split_at(end);
+    let Some((digits, command)) = rest.split_at_checked(end) else { return (None, part) };
+    let command = command.trim_start();
     match digits.parse() {
-        Ok(number) => (Some(number), command.trim_start()),
-        Err(_) => (None, part),
+        Ok(number) if !command.is_empty() && command != "s" => (Some(number), command),
+        _ => (None, part),
     }
 }
 
@@ -57,16 +82,36 @@ fn prefix(part: &str) -> (Option<u32>, &str) {
 mod tests {
     use super::*;
 
+    fn parsed(line: &str) -> Vec<(&'static str, Option<u32>, &str, &str)> {
+        let parsed = parse_line(line).unwrap();
+        parsed.iter().map(|i| (i.command.name, i.processor, i.letters, i.arguments)).collect()
+    }
+
     #[test]
     fn parts_and_prefixes() {
-        let parsed = parse_line(".cxr 0xffff850429891720; u 0xfffff8048b58334c L1 ; ~3k").unwrap();
-        let names: Vec<_> = parsed.iter().map(|i| (i.command.name, i.processor, i.arguments)).collect();
         assert_eq!(
-            names,
-            [(".cxr", None, "0xffff850429891720"), ("u", None, "0xfffff8048b58334c L1"), ("k", Some(3), "")]
+            parsed(".cxr 0xffff850429891720; u 0xfffff8048b58334c L1 ; ~3k"),
+            [
+                (".cxr", None, "", "0xffff850429891720"),
+                ("u", None, "", "0xfffff8048b58334c L1"),
+                ("k", Some(3), "", "")
+            ]
         );
         assert_eq!(parse_line("frobnicate 1"), Err(UnknownCommand("frobnicate".to_owned())));
         assert_eq!(parse_line("").unwrap(), []);
+        assert_eq!(parse_line("* anything; at all").unwrap(), []);
+        assert_eq!(parsed("~3s; ~"), [("~", None, "", "3s"), ("~", None, "", "")]);
+    }
+
+    #[test]
+    fn names_end_where_arguments_begin() {
+        assert_eq!(parsed("?1+2"), [("?", None, "", "1+2")]);
+        assert_eq!(parsed("u."), [("u", None, "", ".")]);
+        assert_eq!(parsed("dps@rsp"), [("dps", None, "", "@rsp")]);
+        assert_eq!(
+            parsed("kvn 5; k5; lmvm nt"),
+            [("k", None, "vn", "5"), ("k", None, "", "5"), ("lm", None, "vm", "nt")]
+        );
     }
 
     #[test]

@@ -94,6 +94,11 @@ impl CodeMap {
         })
     }
 
+    /// The names of the image loaded at exactly this address.
+    pub(crate) fn symbols_at(&self, base: VirtAddr) -> Option<&SymbolTable> {
+        self.names(self.loaded(base).filter(|range| range.start == base)?)
+    }
+
     /// The image's own names; the kernel's were looked for before.
     fn names<'a>(&self, range: &'a Range) -> Option<&'a SymbolTable> {
         let find = || {

@@ -2,17 +2,20 @@
 
 use crate::code::CodeMap;
 use crate::current::{self, Current};
-use crate::facts::StopCode;
+use crate::facts::{StopCode, Thread};
 use crate::identity::{self, Build};
 use crate::images::{ImageFiles, LoadedImages};
 use crate::loaded;
 use crate::module::{Module, UnloadedModule, display_name, link_date};
 use crate::stack::Place;
+use crate::thread;
 use std::cell::OnceCell;
 use stopcode_base::{Arch, Memory, VirtAddr, file_name};
 use stopcode_dump::Dump;
 use stopcode_knowledge as knowledge;
-use stopcode_symbols::{KDBG_OFFSETS, KnownOffset, Layout, Layouts, Sizes, SymbolSource, Wanted};
+use stopcode_symbols::{
+    KDBG_OFFSETS, KdbgOffset, KnownOffset, Layout, Layouts, NoLayout, Sizes, SymbolSource, Wanted,
+};
 
 /// The ground of a [`crate::Machine`]; its rooms stand side by side on it.
 pub(crate) struct Core {
@@ -23,8 +26,10 @@ pub(crate) struct Core {
     pub(crate) unloaded: Vec<UnloadedModule>,
     pub(crate) code: CodeMap,
     files: ImageFiles,
-    layout: OnceCell<Option<Layout>>,
+    layout: OnceCell<Result<Layout, NoLayout>>,
+    layout_words: OnceCell<String>,
     current: OnceCell<Current>,
+    thread: OnceCell<Thread>,
 }
 
 impl Core {
@@ -35,8 +40,19 @@ impl Core {
         let (build, names) = identity::identify(&dump, arch, modules.first(), symbols);
         let code = CodeMap::new(&modules, &unloaded, build.kernel_base, names.as_ref(), symbols);
         let files = ImageFiles::new(&modules, symbols);
-        let (layout, current) = (OnceCell::new(), OnceCell::new());
-        Self { dump, arch, build, modules, unloaded, code, files, layout, current }
+        Self {
+            dump,
+            arch,
+            build,
+            modules,
+            unloaded,
+            code,
+            files,
+            layout: OnceCell::new(),
+            layout_words: OnceCell::new(),
+            current: OnceCell::new(),
+            thread: OnceCell::new(),
+        }
     }
 
     pub(crate) fn memory(&self) -> &dyn Memory {
@@ -58,12 +74,17 @@ impl Core {
         self.current.get_or_init(|| current::current(self))
     }
 
+    /// The thread that ran on the processor that crashed.
+    pub(crate) fn thread(&self) -> &Thread {
+        self.thread.get_or_init(|| thread::thread(self))
+    }
+
     pub(crate) fn place(&self, address: VirtAddr) -> Place {
         self.code.place(address)
     }
 
-    /// The structure layouts of this kernel, or of the nearest one known, marked as such.
-    pub(crate) fn layout(&self) -> Option<&Layout> {
+    /// The structure layouts of this kernel, or of the nearest one known, marked as such; else why there are none.
+    pub(crate) fn layout(&self) -> Result<&Layout, &NoLayout> {
         let find = || {
             let size = |name| self.kdbg_offset(name).and_then(|size| u32::try_from(size).ok());
             let sizes = match (size("SizePrcb"), size("SizeEThread"), size("SizeEProcess")) {
@@ -77,28 +98,42 @@ impl Core {
                 sizes,
                 offsets: &self.known_offsets(),
             };
-            Layouts::for_kernel(&wanted).ok()
+            Layouts::for_kernel(&wanted)
         };
         self.layout.get_or_init(find).as_ref()
     }
 
+    /// Which layout it is, in words; empty if there is none.
+    pub(crate) fn layout_words(&self) -> &str {
+        self.layout_words.get_or_init(|| self.layout().map_or_else(|_| String::new(), Layout::provenance))
+    }
+
+    /// The offset of a field that the debugger data state.
+    pub(crate) fn kdbg_field(&self, ty: &str, field: &str) -> Option<u32> {
+        let known = KDBG_OFFSETS.iter().find(|known| known.ty == ty && known.field == field)?;
+        self.stated(known)
+    }
+
+    fn stated(&self, known: &KdbgOffset) -> Option<u32> {
+        let at = usize::try_from(known.at).ok()?;
+        let raw = self.dump.kdbg()?.bytes().get(at..at.checked_add(usize::try_from(known.width).ok()?)?)?;
+        let offset = raw.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+        (offset != 0).then_some(offset)
+    }
+
     /// What the debugger data says of structure offsets: it comes before any layout.
     fn known_offsets(&self) -> Vec<KnownOffset> {
-        let Some(kdbg) = self.dump.kdbg() else { return Vec::new() };
-        KDBG_OFFSETS
-            .iter()
-            .filter_map(|known| {
-                let at = usize::try_from(known.at).ok()?;
-                let raw = kdbg.bytes().get(at..at.checked_add(usize::try_from(known.width).ok()?)?)?;
-                let offset = raw.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
-                (offset != 0).then_some(KnownOffset { ty: known.ty, field: known.field, offset })
-            })
-            .collect()
+        let offset_of = |known: &KdbgOffset| {
+            self.stated(known).map(|offset| KnownOffset { ty: known.ty, field: known.field, offset })
+        };
+        KDBG_OFFSETS.iter().filter_map(offset_of).collect()
     }
 
     /// A field's offset: what the dump itself says, else from the layout, where it fits this kernel.
     pub(crate) fn field(&self, structure: &str, field: &str) -> Option<u64> {
-        self.layout()?.field(structure, field).map(|field| u64::from(field.offset))
+        let stated = self.kdbg_field(structure, field);
+        let offset = stated.or_else(|| self.layout().ok()?.field(structure, field).map(|field| field.offset));
+        offset.map(u64::from)
     }
 
     /// An offset or size that the kernel's debugger data states of itself.

@@ -16,6 +16,8 @@ const LARGEST: u64 = 0x2_0000;
 /// The bytes of each; empty where the dump does not hold it.
 #[derive(Default)]
 pub(crate) struct Current {
+    /// Where the KPRCB is: for a small dump only where its own contents prove it.
+    pub(crate) prcb_address: Option<VirtAddr>,
     pub(crate) prcb: Vec<u8>,
     pub(crate) thread: Vec<u8>,
     pub(crate) process: Vec<u8>,
@@ -24,12 +26,13 @@ pub(crate) struct Current {
 pub(crate) fn current(core: &Core) -> Current {
     if let Some(triage) = core.dump.triage() {
         return Current {
+            prcb_address: triage.prcb_address,
             prcb: triage.prcb_bytes().to_vec(),
             thread: triage.thread_bytes().to_vec(),
             process: triage.process_bytes().to_vec(),
         };
     }
-    let Some(prcb) = processors::crashed_prcb(core) else { return Current::default() };
+    let Some(prcb_address) = processors::crashed_prcb(core) else { return Current::default() };
     let read = |at: VirtAddr, size: &str| {
         let size = core.kdbg_offset(size).unwrap_or(UNKNOWN_SIZE).min(LARGEST);
         core.memory().read_available(at, size as usize)
@@ -38,9 +41,9 @@ pub(crate) fn current(core: &Core) -> Current {
         let at = word(bytes, offset?).map(VirtAddr).filter(|at| at.is_kernel())?;
         Some(read(at, size))
     };
-    let prcb = read(prcb, "SizePrcb");
+    let prcb = read(prcb_address, "SizePrcb");
     let thread = follow(&prcb, core.kdbg_offset("OffsetPrcbCurrentThread").or(Some(8)), "SizeEThread");
     let thread = thread.unwrap_or_default();
     let process = follow(&thread, core.kdbg_offset("OffsetKThreadApcProcess"), "SizeEProcess");
-    Current { prcb, thread, process: process.unwrap_or_default() }
+    Current { prcb_address: Some(prcb_address), prcb, thread, process: process.unwrap_or_default() }
 }

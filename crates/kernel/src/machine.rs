@@ -1,15 +1,31 @@
 //! The machine: everything a dump tells, worked out when asked for and remembered.
 
+use crate::blackbox::{BootStatus, NtfsBlackBox};
 use crate::core::Core;
+use crate::descriptors::{IdtEntry, TaskState};
 use crate::facts::{Context, Exception, Processor, Pte, StopCode, System, Thread, Verifier};
 use crate::identity::Build;
+use crate::irp::Irp;
+use crate::kernel_process::KernelProcess;
+use crate::kernel_thread::KernelThread;
+use crate::list::Listed;
+use crate::mca::{McaStatus, McaVendor};
 use crate::module::{Module, UnloadedModule};
+use crate::processor_state::ProcessorState;
+use crate::region::Region;
 use crate::stack::{Place, Stack, StackWord};
-use crate::{blackbox, context, paging, processors, stacks, system, thread, words};
+use crate::system::Hardware;
+use crate::translation::Translation;
+use crate::verifier::VerifierState;
+use crate::whea::ErrorRecord;
+use crate::{
+    blackbox, context, descriptors, irp, kernel_process, kernel_thread, paging, processor_state, processors,
+    region, stacks, system, translation, verifier, whea, words,
+};
 use std::cell::OnceCell;
-use stopcode_base::{Arch, Fact, Memory, Problem, VirtAddr};
-use stopcode_dump::Dump;
-use stopcode_symbols::{Layout, SymbolSource};
+use stopcode_base::{Arch, Fact, Memory, Problem, Registers, VirtAddr};
+use stopcode_dump::{Dump, PnpActivity};
+use stopcode_symbols::{Layout, SymbolSource, SymbolTable};
 
 /// A crashed machine over its dump.
 ///
@@ -19,7 +35,6 @@ pub struct Machine {
     system: OnceCell<System>,
     context: OnceCell<Fact<Context>>,
     exception: OnceCell<Fact<Exception>>,
-    thread: OnceCell<Thread>,
     processors: OnceCell<Vec<Processor>>,
     stacks: OnceCell<Vec<Stack>>,
 }
@@ -32,7 +47,6 @@ impl Machine {
             system: OnceCell::new(),
             context: OnceCell::new(),
             exception: OnceCell::new(),
-            thread: OnceCell::new(),
             processors: OnceCell::new(),
             stacks: OnceCell::new(),
         }
@@ -85,7 +99,23 @@ impl Machine {
 
     /// The structure layouts of this kernel, or of the nearest one known, marked as such.
     pub fn layout(&self) -> Option<&Layout> {
-        self.core.layout()
+        self.core.layout().ok()
+    }
+
+    /// The names of a module's image; `None` where none are known to be its own.
+    pub fn symbols(&self, module: &Module) -> Option<&SymbolTable> {
+        self.core.code.symbols_at(module.base)
+    }
+
+    /// The stack that `registers` stand on, of a thread and a processor where these are known.
+    pub fn walk(&self, registers: &Registers, thread: Option<VirtAddr>, processor: Option<u32>) -> Stack {
+        stacks::of_registers(&self.core, self.processors(), registers, thread, processor)
+    }
+
+    /// Registers at the call of KeBugCheckEx, where the dump holds them.
+    pub fn bug_check_registers(&self) -> Option<Registers> {
+        let crashed = self.processors().iter().find(|processor| processor.crashed);
+        stacks::bug_check_registers(&self.core, crashed)
     }
 
     /// The system.
@@ -106,12 +136,50 @@ impl Machine {
 
     /// The thread that ran on the crashing processor.
     pub fn thread(&self) -> &Thread {
-        self.thread.get_or_init(|| thread::thread(&self.core))
+        self.core.thread()
     }
 
     /// Processors.
     pub fn processors(&self) -> &[Processor] {
         self.processors.get_or_init(|| processors::processors(&self.core, self.thread().address.get()))
+    }
+
+    /// Every processor in depth: control registers, interrupts between processors, deferred procedure calls.
+    pub fn processor_states(&self) -> Vec<ProcessorState> {
+        processor_state::states(&self.core)
+    }
+
+    /// The thread at `address`; missing if that is none, or not in this dump.
+    pub fn thread_at(&self, address: VirtAddr) -> Fact<KernelThread> {
+        kernel_thread::thread(&self.core, address)
+    }
+
+    /// The process at `address`; missing if that is none, or not in this dump.
+    pub fn process_at(&self, address: VirtAddr) -> Fact<KernelProcess> {
+        kernel_process::process(&self.core, address)
+    }
+
+    /// Addresses of all processes, as `PsActiveProcessHead` lists them.
+    pub fn process_list(&self) -> Fact<Listed> {
+        kernel_process::processes(&self.core)
+    }
+
+    /// Addresses of the threads of the process at `process`.
+    pub fn threads_of(&self, process: VirtAddr) -> Fact<Listed> {
+        kernel_process::threads(&self.core, process)
+    }
+
+    /// The error record that a WHEA_UNCORRECTABLE_ERROR points to.
+    pub fn error_record(&self) -> Fact<ErrorRecord> {
+        whea::of_bug_check(&self.core)
+    }
+
+    /// `MCi_STATUS` of the machine check that stopped the system.
+    pub fn machine_check(&self) -> Fact<McaStatus> {
+        let states = self.processor_states();
+        let vendor = states.iter().find_map(|state| state.vendor.value());
+        let vendor = vendor.map_or(McaVendor::Unknown, |name| McaVendor::of_name(name));
+        whea::machine_check(&self.core, vendor)
     }
 
     /// Stacks: the exception's, the bug check's, then the other processors'.
@@ -150,6 +218,61 @@ impl Machine {
     /// The page-table entries that the dump holds for an address, lowest level first.
     pub fn page_table_entries(&self, address: VirtAddr) -> Vec<Pte> {
         paging::entries(&self.core, address)
+    }
+
+    /// The walk through the page tables for an address, as far as the dump tells it.
+    pub fn translate(&self, address: VirtAddr) -> Translation {
+        translation::translate(&self.core, address)
+    }
+
+    /// The part of the address space that an address is in.
+    pub fn region(&self, address: VirtAddr) -> Fact<Region> {
+        region::region(&self.core, address)
+    }
+
+    /// The IRP at `address`; missing if that is none, or not in this dump.
+    pub fn irp_at(&self, address: VirtAddr) -> Fact<Irp> {
+        irp::irp(&self.core, address)
+    }
+
+    /// The interrupt table of a processor.
+    pub fn interrupt_table(&self, processor: &ProcessorState) -> Fact<Vec<IdtEntry>> {
+        descriptors::idt(&self.core, processor)
+    }
+
+    /// The task state of a processor: the stacks that interrupts switch to.
+    pub fn task_state(&self, processor: &ProcessorState) -> Fact<TaskState> {
+        descriptors::tss(&self.core, processor)
+    }
+
+    /// What Driver Verifier was told to check, and what it counted.
+    pub fn verifier_state(&self) -> Fact<VerifierState> {
+        verifier::verifier(&self.core)
+    }
+
+    /// What the secondary data tell of processor, firmware and memory modules.
+    pub fn hardware(&self) -> Hardware {
+        Hardware::of(self.dump())
+    }
+
+    /// The boot status data: whether the system ran, booted well, was going to sleep.
+    pub fn boot_status(&self) -> Fact<BootStatus> {
+        blackbox::boot_status(self.dump())
+    }
+
+    /// The head of NTFS' black box.
+    pub fn ntfs_black_box(&self) -> Fact<NtfsBlackBox> {
+        blackbox::ntfs(self.dump())
+    }
+
+    /// What plug and play was working on.
+    pub fn pnp_black_box(&self) -> Fact<PnpActivity> {
+        blackbox::pnp(self.dump())
+    }
+
+    /// How far the logon had come.
+    pub fn winlogon_black_box(&self) -> Fact<String> {
+        blackbox::winlogon(self.dump())
     }
 
     /// What Windows had in progress, as its black boxes tell, in words.

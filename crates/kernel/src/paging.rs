@@ -13,19 +13,29 @@ const FIRST_RANDOM_BUILD: u32 = 14_393;
 
 /// The entries for `address` that the dump holds, from the page table (level 1) to the top (level 4).
 pub(crate) fn entries(core: &Core, address: VirtAddr) -> Vec<Pte> {
-    let Some(base) = pte_base(core) else { return Vec::new() };
-    let mut at = address.0;
-    (1..=4)
-        .filter_map(|level| {
-            at = base.wrapping_add(((at & VA_BITS) >> 12) << 3);
-            let value = core.memory().read_u64(VirtAddr(at)).ok()?;
-            Some(Pte { level, address: VirtAddr(at), value })
+    self_map(core, address, 4)
+        .into_iter()
+        .zip(1..)
+        .filter_map(|(at, level)| {
+            let value = core.memory().read_u64(at).ok()?;
+            Some(Pte { level, address: at, value })
         })
         .collect()
 }
 
+/// Where the self-map shows the entries for `address`, the page table's first; empty where the map is not known.
+pub(crate) fn self_map(core: &Core, address: VirtAddr, levels: u8) -> Vec<VirtAddr> {
+    let Some(base) = pte_base(core) else { return Vec::new() };
+    let mut at = address.0;
+    let mut next = || {
+        at = base.wrapping_add(((at & VA_BITS) >> 12) << 3);
+        VirtAddr(at)
+    };
+    (0..levels).map(|_| next()).collect()
+}
+
 /// `PteBase` of the debugger data; before it existed the address was fixed.
-fn pte_base(core: &Core) -> Option<u64> {
+pub(crate) fn pte_base(core: &Core) -> Option<u64> {
     if let Some(base) = core.dump.kdbg().and_then(|kdbg| kdbg.get("PteBase")).filter(|base| *base != 0) {
         return Some(base);
     }

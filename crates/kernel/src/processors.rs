@@ -9,7 +9,7 @@ use stopcode_dump::context;
 const MOST_PROCESSORS: u32 = 2048;
 
 /// Where the PRCBs are that `KiProcessorBlock` lists, with their places in it.
-fn prcbs(core: &Core) -> impl Iterator<Item = (VirtAddr, u32)> {
+pub(crate) fn prcbs(core: &Core) -> impl Iterator<Item = (VirtAddr, u32)> {
     let count = core.dump.header().number_processors.min(MOST_PROCESSORS);
     let block = core.dump.kdbg().and_then(|kdbg| kdbg.get("KiProcessorBlock")).filter(|block| *block != 0);
     (0..count).filter_map(move |index| {

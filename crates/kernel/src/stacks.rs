@@ -52,6 +52,19 @@ pub(crate) fn stacks(
     stacks
 }
 
+/// The stack that given registers stand on, with the ranges of the thread and of the processor they are of.
+pub(crate) fn of_registers(
+    core: &Core,
+    processors: &[Processor],
+    registers: &Registers,
+    thread: Option<VirtAddr>,
+    processor: Option<u32>,
+) -> Stack {
+    let prcb = processors.iter().find(|p| Some(p.number) == processor).and_then(|p| p.prcb);
+    let wanted = Wanted { kind: StackKind::Thread, thread, processor, prcb };
+    one(core, &core.images(), &wanted, &registers.into())
+}
+
 fn of_processor(
     core: &Core,
     images: &LoadedImages<'_>,
@@ -133,7 +146,7 @@ fn switched_out(core: &Core, at: VirtAddr) -> Result<Start, String> {
 
 /// Registers at the call of KeBugCheckEx: the processor's own context, else the header's, where its stack pointer is where the saved
 /// stack begins.
-fn bug_check_registers(core: &Core, crashed: Option<&Processor>) -> Option<Registers> {
+pub(crate) fn bug_check_registers(core: &Core, crashed: Option<&Processor>) -> Option<Registers> {
     let top = core.dump.triage().map(|triage| triage.top_of_stack);
     let fits = |registers: &Registers| top.is_none_or(|top| registers.stack_pointer() == top);
     let own = crashed.and_then(|processor| processor.registers);

@@ -39,8 +39,8 @@ pub(crate) fn system(core: &Core) -> System {
         microcode: hardware.processor.as_ref().and_then(ProcessorKey::microcode),
         machine: hardware.smbios.as_ref().and_then(maker_and_model),
         firmware: hardware.smbios.as_ref().and_then(firmware),
-        features: hardware.leaf1.map(|leaf| leaf.native[2]),
-        hypervisor: hypervisor(core, hardware.leaf1),
+        features: hardware.leaf1().map(|leaf| leaf.native[2]),
+        hypervisor: hypervisor(core, hardware.leaf1()),
     }
 }
 
@@ -52,24 +52,28 @@ fn product(core: &Core) -> Option<String> {
 }
 
 /// What a dump's secondary data tell of the hardware; each the first of its kind.
-#[derive(Default)]
-struct Hardware {
-    processor: Option<ProcessorKey>,
-    smbios: Option<Smbios>,
-    /// CPUID leaf 1.
-    leaf1: Option<CpuidRecord>,
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Hardware {
+    /// The registry key of the first processor.
+    pub processor: Option<ProcessorKey>,
+    /// The firmware's description of the machine.
+    pub smbios: Option<Smbios>,
+    /// What the processor answered to CPUID.
+    pub cpuid: Vec<CpuidRecord>,
 }
 
 impl Hardware {
-    fn of(dump: &Dump) -> Self {
+    fn leaf1(&self) -> Option<CpuidRecord> {
+        self.cpuid.iter().find(|record| record.source == CpuidSource::Leaf(1)).copied()
+    }
+
+    pub(crate) fn of(dump: &Dump) -> Self {
         let mut hardware = Self::default();
         for content in dump.secondary().iter().filter_map(stopcode_dump::Blob::content) {
             match content {
                 Content::Processor(key) => _ = hardware.processor.get_or_insert(key),
                 Content::Smbios(smbios) => _ = hardware.smbios.get_or_insert(smbios),
-                Content::Cpuid(records) if hardware.leaf1.is_none() => {
-                    hardware.leaf1 = records.into_iter().find(|record| record.source == CpuidSource::Leaf(1));
-                }
+                Content::Cpuid(records) if hardware.cpuid.is_empty() => hardware.cpuid = records,
                 _ => {}
             }
         }

@@ -30,7 +30,7 @@ pub(crate) fn thread(core: &Core) -> Thread {
     let id = process
         .zip(core.field("_EPROCESS", "UniqueProcessId"))
         .and_then(|(bytes, offset)| word(bytes, offset));
-    let layout = || core.layout().map_or_else(String::new, |layout| format!(" ({})", layout.provenance()));
+    let layout = || core.layout().map_or_else(|_| String::new(), |_| format!(" ({})", core.layout_words()));
     Thread {
         address: address(core),
         stack_limit: stack_word(offset(core, "OffsetKThreadStackLimit", "StackLimit"), "StackLimit"),
@@ -62,7 +62,7 @@ fn address(core: &Core) -> Fact<VirtAddr> {
 }
 
 /// The name, if it looks like one: a wrong layout gives other bytes.
-fn image_file_name(process: &[u8], offset: u64) -> Option<String> {
+pub(crate) fn image_file_name(process: &[u8], offset: u64) -> Option<String> {
     let start = usize::try_from(offset).ok()?;
     let raw = process.get(start..start.checked_add(IMAGE_FILE_NAME)?)?;
     let end = raw.iter().position(|byte| *byte == 0).unwrap_or(raw.len());

@@ -5,6 +5,7 @@
 //! What a dump says of itself (three structure sizes and two dozen offsets in KDBG) narrows the set, and withholds
 //! what it contradicts.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use stopcode_base::Arch;
@@ -341,6 +342,20 @@ impl Layout {
         }
         let sets = family.map_or(&self.sets, |family| &family.sets);
         agreed(sets.iter().map(|set| set.ty(ty).filter(|ty| !ty.cut).map(|ty| ty.size)))
+    }
+
+    /// The structures it has, by name.
+    pub fn types(&self) -> Vec<&'static str> {
+        self.sets.first().map_or_else(Vec::new, |set| set.names().collect())
+    }
+
+    /// The fields of a structure that [`Self::field`] tells.
+    pub fn fields(&self, ty: &str) -> Vec<(&'static str, Field)> {
+        let sets = self.family(ty).map_or(&self.sets, |family| &family.sets);
+        let names = sets.first().and_then(|set| set.ty(ty)).into_iter().flat_map(Type::field_names);
+        let known = self.known.iter().filter(|known| known.ty == ty).map(|known| known.field);
+        let names: BTreeSet<&'static str> = names.chain(known).collect();
+        names.into_iter().filter_map(|name| Some((name, self.field(ty, name)?))).collect()
     }
 
     fn family(&self, ty: &str) -> Option<&FamilyChoice> {

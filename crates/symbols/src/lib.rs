@@ -6,7 +6,8 @@
 //! [`Store`] touch files, and nothing here touches a network: [`Fetch`] says what to ask, and a host's [`Transport`] asks.
 //! *Must never know*: dumps, unwinding, what an analysis concludes.
 //!
-//! Names come from PDBs ([`Pdb`]), Volatility's tables ([`Isf`]) and images ([`exports()`]), all as a [`SymbolTable`].
+//! Names come from PDBs ([`Pdb`]), Volatility's tables ([`Isf`]) and images ([`exports()`]), all as a [`SymbolTable`];
+//! types from PDBs ([`PdbTypes`]), tables ([`IsfTypes`]) and the built-in layouts ([`BuiltinTypes`]), all as [`Types`].
 
 mod cache;
 mod demangle;
@@ -26,6 +27,7 @@ mod store;
 mod table;
 #[cfg(test)]
 mod testing;
+mod types;
 
 pub use demangle::{declaration, demangle, windbg_literal};
 pub use exports::exports;
@@ -43,3 +45,7 @@ pub use pdb::{Pdb, PdbError};
 pub use source::{Candidate, MICROSOFT, Progress, Recognized, SourceError, SymbolSource, default_cache};
 pub use store::{Place, Store, StoreFile, SymbolPath, unpack_cab};
 pub use table::{Found, How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};
+pub use types::{
+    Base, BaseKind, BuiltinTypes, Dt, Enum, IsfTypes, Line, Listing, Member, Members, PdbTypes, Record,
+    RecordKind, Role, Text, Type, TypeId, Types, Value, declared,
+};

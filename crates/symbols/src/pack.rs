@@ -15,6 +15,10 @@ pub(crate) struct Type {
 }
 
 impl Type {
+    pub(crate) fn field_names(&self) -> impl Iterator<Item = &'static str> {
+        self.fields.iter().map(|(name, _)| *name)
+    }
+
     pub(crate) fn field(&self, name: &str) -> Option<Field> {
         let at = self.fields.binary_search_by_key(&name, |(field, _)| field).ok()?;
         self.fields.get(at).map(|(_, field)| *field)
@@ -31,6 +35,10 @@ pub(crate) struct Set {
 }
 
 impl Set {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.types.iter().map(|ty| ty.name)
+    }
+
     pub(crate) fn ty(&self, name: &str) -> Option<&'static Type> {
         let at = self.types.binary_search_by_key(&name, |ty| ty.name).ok()?;
         self.types.get(at).copied()

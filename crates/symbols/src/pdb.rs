@@ -9,9 +9,10 @@ mod records;
 
 use crate::PdbKey;
 use crate::table::{How, NewSymbol, SymbolKind, SymbolTable, TableBuilder};
-use msf::Msf;
+pub(crate) use msf::Msf;
 use places::Places;
 use records::Record;
+pub(crate) use records::{u16_at, u32_at};
 use std::collections::BTreeSet;
 
 /// The names of one image out of its PDB.
@@ -113,8 +114,8 @@ impl Debug {
         let guid = guid.map(guid_number).ok_or(PdbError::Stream("identity"))?;
         let broken = || PdbError::Stream("debug information");
         let stream = msf.stream(STREAM_DEBUG).ok_or_else(broken)?;
-        let head = |at| records::u32_at(&stream.bytes, at).ok_or_else(broken);
-        let short = |at| records::u16_at(&stream.bytes, at).ok_or_else(broken);
+        let head = |at| u32_at(&stream.bytes, at).ok_or_else(broken);
+        let short = |at| u16_at(&stream.bytes, at).ok_or_else(broken);
         if head(0)? != u32::MAX {
             return Err(broken());
         }
@@ -130,7 +131,7 @@ impl Debug {
             let rest = stream.bytes.get(at..).unwrap_or_default();
             rest.get(..size).unwrap_or(rest)
         };
-        let extra = part(at, optional_size).chunks_exact(2).filter_map(|raw| records::u16_at(raw, 0));
+        let extra = part(at, optional_size).chunks_exact(2).filter_map(|raw| u16_at(raw, 0));
         Ok(Self {
             key: PdbKey { guid, age: head(8)? },
             machine: short(0x3a)?,

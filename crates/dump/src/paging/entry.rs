@@ -56,7 +56,7 @@ const SWIZZLE_BIT: u64 = 1 << 4;
 
 impl EntryKind {
     /// What `value` says as an entry of `level`.
-    pub(super) fn of(paging: Paging, level: u8, value: u64) -> Self {
+    pub fn of(paging: Paging, level: u8, value: u64) -> Self {
         let valid = match paging {
             Paging::X64FourLevel | Paging::X64FiveLevel => Self::x64(level, value),
             Paging::X86Pae => Self::pae(level, value),

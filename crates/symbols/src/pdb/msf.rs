@@ -8,7 +8,7 @@ const MAGIC: &[u8; 32] = b"Microsoft C/C++ MSF 7.00\r\n\x1aDS\0\0\0";
 const DELETED: u32 = u32::MAX;
 
 /// A PDB's streams.
-pub(super) struct Msf<'b> {
+pub(crate) struct Msf<'b> {
     bytes: &'b [u8],
     block: usize,
     /// Each stream's size, and where its block numbers lie in the directory.
@@ -17,14 +17,14 @@ pub(super) struct Msf<'b> {
 }
 
 /// One stream's bytes.
-pub(super) struct Stream {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Stream {
+    pub(crate) bytes: Vec<u8>,
     /// True if the file ends before the stream does.
-    pub(super) cut: bool,
+    pub(crate) cut: bool,
 }
 
 impl<'b> Msf<'b> {
-    pub(super) fn parse(bytes: &'b [u8]) -> Result<Self, PdbError> {
+    pub(crate) fn parse(bytes: &'b [u8]) -> Result<Self, PdbError> {
         if bytes.get(..32) != Some(MAGIC) {
             return Err(PdbError::NotPdb);
         }
@@ -48,7 +48,7 @@ impl<'b> Msf<'b> {
     }
 
     /// The bytes of a stream; `None` if there is no such stream.
-    pub(super) fn stream(&self, number: usize) -> Option<Stream> {
+    pub(crate) fn stream(&self, number: usize) -> Option<Stream> {
         let (size, at) = *self.streams.get(number)?;
         let list = self.directory.get(at..at.checked_add(size.div_ceil(self.block) * 4)?)?;
         Some(gather(self.bytes, self.block, list, size))

@@ -1,0 +1,27 @@
+//! `?`
+
+use crate::command::{Command, Kind, Parameter};
+use crate::show::{hex, quad};
+use serde_json::json;
+
+pub(super) const COMMAND: Command = Command {
+    name: "?",
+    aliases: &[],
+    letters: "",
+    parameters: &[Parameter::optional("EXPRESSION", Kind::Expression)],
+    what: "the value of an expression",
+    details: "Operators from strongest to weakest: `+ - not hi low by wo dwo qwo poi` before a value; `* / mod`; `+ -`; \
+              `<< >> >>>`; `= < > <= >= !=`; `and`; `xor`; `or`. Without an expression, the commands.",
+    examples: &[
+        ("? 0n10 + poi(@rsp)", "a sum with a pointer from the stack"),
+        ("? nt!KeBugCheckEx - nt", "an offset"),
+    ],
+    run: |session, arguments, output| {
+        let Some(value) = arguments.number("EXPRESSION") else {
+            return super::help::list(output);
+        };
+        session.set_last(value);
+        output.line(format!("Evaluate expression: {} = {}", value as i64, quad(value)))?;
+        Ok(json!({"value": hex(value)}))
+    },
+};

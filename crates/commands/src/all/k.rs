@@ -1,0 +1,186 @@
+//! `k`
+
+use super::shared::{call_site, known, return_address, stack};
+use crate::answer::Outcome;
+use crate::arguments::Arguments;
+use crate::command::{Command, Kind, Parameter};
+use crate::output::Output;
+use crate::session::Session;
+use crate::show::{address, quad};
+use serde_json::{Value, json};
+use stopcode_base::VirtAddr;
+use stopcode_kernel::{Frame, Machine, Stack, Trust};
+use stopcode_knowledge as knowledge;
+
+pub(super) const COMMAND: Command = Command {
+    name: "k",
+    aliases: &[],
+    letters: "bcnvfpPL",
+    parameters: &[Parameter::switch("-a"), Parameter::optional("FRAMES", Kind::Expression)],
+    what: "the stack of the selected context",
+    details: "Letters: `b` with the arguments' home space, `v` with trap frames too, `n` numbered, `f` with the bytes of each \
+              frame, `c` call sites only; `p`, `P` and `L` are as `k`, for dumps hold no arguments and no source. `-a` says \
+              of each frame in a few words what it does. A frame that was found by scanning, and not by unwind data, is \
+              marked; where frames may be missing, a line of tildes stands. The four words of `kb` are the home space of the \
+              first four arguments: functions need not store them there.",
+    examples: &[
+        ("k", "the stack"),
+        ("k -a", "the stack, explained"),
+        ("kf", "which frames take how much of it"),
+        ("kn 5", "five frames, numbered"),
+        ("~3k", "the stack of processor 3"),
+    ],
+    run: |session, arguments, output| {
+        let stack = stack(session)?;
+        let most = arguments.number("FRAMES").unwrap_or(u64::MAX).min(stack.frames.len() as u64) as usize;
+        show(session, arguments, &stack, most, output)
+    },
+};
+
+fn show(
+    session: &Session,
+    arguments: &Arguments<'_>,
+    stack: &Stack,
+    most: usize,
+    output: &mut Output,
+) -> Outcome {
+    let machine = session.machine();
+    let shape = Shape::of(arguments);
+    output.line(shape.header())?;
+    for (number, frame) in stack.frames.iter().take(most).enumerate() {
+        if frame.gap_before {
+            output.line("~~~~~ frames may be missing here ~~~~~")?;
+        }
+        output.line(shape.row(&machine, stack, number, frame))?;
+    }
+    if stack.frames.len() > most {
+        output.line(format!("... {} more", stack.frames.len() - most))?;
+    } else if !arguments.letter('c') {
+        output.missing(format!("the walk ended: {}", stack.ended));
+    }
+    let frames = stack.frames.iter().take(most).enumerate();
+    let frames: Vec<Value> =
+        frames.map(|(number, frame)| described(&machine, stack, number, frame, shape.arguments)).collect();
+    Ok(json!({
+        "context": session.scope()?.origin, "thread": stack.thread.map(address), "processor": stack.processor,
+        "frames": frames, "ended": stack.ended,
+    }))
+}
+
+/// Which columns there are.
+struct Shape {
+    numbers: bool,
+    memory: bool,
+    pointers: bool,
+    arguments: bool,
+    words: bool,
+}
+
+impl Shape {
+    fn of(arguments: &Arguments<'_>) -> Self {
+        let letter = |letter| arguments.letter(letter);
+        Self {
+            numbers: letter('n'),
+            memory: letter('f'),
+            pointers: !letter('c') && (!letter('b') || letter('v')),
+            arguments: letter('b') || letter('v'),
+            words: arguments.switch("-a"),
+        }
+    }
+
+    fn header(&self) -> String {
+        let mut line = String::new();
+        if self.numbers {
+            line.push_str(" # ");
+        }
+        if self.memory {
+            line.push_str("  Memory  ");
+        }
+        if self.pointers {
+            line.push_str("Child-SP          RetAddr               ");
+        } else if self.arguments {
+            line.push_str("RetAddr               ");
+        }
+        if self.arguments {
+            line.push_str(&format!(": {:<71} : ", "Args to Child"));
+        }
+        line.push_str("Call Site");
+        line
+    }
+
+    fn row(&self, machine: &Machine, stack: &Stack, number: usize, frame: &Frame) -> String {
+        let mut line = String::new();
+        if self.numbers {
+            line.push_str(&format!("{number:02x} "));
+        }
+        if self.memory {
+            let memory = memory(stack, number).map_or_else(String::new, |bytes| format!("{bytes:x}"));
+            line.push_str(&format!("{memory:>8}  "));
+        }
+        let returns = known(return_address(stack, number));
+        if self.pointers {
+            line.push_str(&format!("{} {returns}     ", frame.stack_pointer.windbg()));
+        } else if self.arguments {
+            line.push_str(&format!("{returns}     "));
+        }
+        if self.arguments {
+            let words = home_space(machine, stack, number);
+            let words = words.map(|word| word.map_or_else(|| "????????`????????".to_owned(), quad));
+            line.push_str(&format!(": {} : ", words.join(" ")));
+        }
+        line.push_str(&call_site(frame));
+        if matches!(frame.trust, Trust::Scan | Trust::ScanCall) {
+            line.push_str("  (scan)");
+        }
+        if let Some(what) = annotation(frame).filter(|_| self.words) {
+            line.push_str(&format!("  <- {what}"));
+        }
+        line
+    }
+}
+
+/// Bytes from the frame above to this one, on one stack.
+fn memory(stack: &Stack, number: usize) -> Option<u64> {
+    /// More lies between two stacks.
+    const LARGEST: u64 = 0x1_2000;
+    let above = stack.frames.get(number.checked_sub(1)?)?;
+    let bytes = stack.frames.get(number)?.stack_pointer.offset_from(above.stack_pointer)?;
+    (bytes <= LARGEST).then_some(bytes)
+}
+
+/// The four words above the return address: where a function may store its first four arguments.
+fn home_space(machine: &Machine, stack: &Stack, number: usize) -> [Option<u64>; 4] {
+    let caller = stack.frames.get(number + 1).filter(|next| !next.gap_before);
+    [0, 8, 16, 24].map(|offset| {
+        let at: VirtAddr = caller?.stack_pointer.plus(offset);
+        machine.memory().read_u64(at).ok()
+    })
+}
+
+/// What the function does, in a few words.
+fn annotation(frame: &Frame) -> Option<String> {
+    let module = frame.place.display.as_deref()?;
+    let known = frame.place.symbol.as_deref().and_then(|symbol| knowledge::function(module, symbol));
+    if let Some(function) = known {
+        return Some(function.what);
+    }
+    let image = frame.place.image.as_deref()?;
+    let driver = knowledge::driver(image)?;
+    (module != "nt").then(|| format!("{} ({})", driver.product, driver.vendor))
+}
+
+fn described(machine: &Machine, stack: &Stack, number: usize, frame: &Frame, with_arguments: bool) -> Value {
+    let words = home_space(machine, stack, number).map(|word| word.map(|word| address(VirtAddr(word))));
+    json!({
+        "number": number,
+        "child_sp": address(frame.stack_pointer),
+        "return_address": return_address(stack, number).map(address),
+        "instruction": address(frame.instruction),
+        "module": frame.place.display, "symbol": frame.place.symbol, "offset": frame.place.offset,
+        "uncertain": frame.place.uncertain, "unloaded": frame.place.unloaded,
+        "trust": frame.trust.id(), "gap_before": frame.gap_before,
+        "bytes": memory(stack, number),
+        "home_space": if with_arguments { json!(words) } else { Value::Null },
+        "what": annotation(frame),
+    })
+}

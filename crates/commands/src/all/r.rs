@@ -1,0 +1,134 @@
+//! `r`
+
+use crate::answer::{Outcome, Stop};
+use crate::command::{Command, Kind, Parameter};
+use crate::expression::{Names, evaluate};
+use crate::output::Output;
+use crate::registers::flags_text;
+use crate::scope::Scope;
+use crate::session::Session;
+use crate::show::hex;
+use serde_json::{Map, Value, json};
+use stopcode_base::{Arm64Registers, Registers, X64Registers};
+
+pub(super) const COMMAND: Command = Command {
+    name: "r",
+    aliases: &["rM"],
+    letters: "",
+    parameters: &[Parameter::optional("REGISTER", Kind::Rest)],
+    what: "the registers of the selected context",
+    details: "Several names are parted by commas or spaces. `r $t0 = EXPRESSION` sets one of `$t0` to `$t19`; the registers \
+              of a dump stay as they are. A register that the context does not hold is shown as question marks.",
+    examples: &[
+        ("r", "all of them, and the instruction"),
+        ("r rax, rcx", "two of them"),
+        ("r $t0 = @rsp+8", "a name for a value"),
+    ],
+    run: |session, arguments, output| match arguments.text("REGISTER") {
+        None => all(session, output),
+        Some(text) => match text.split_once('=') {
+            Some((name, value)) => assign(session, name, value, output),
+            // A mask says which kinds of registers to show; a dump holds one kind.
+            None if u64::from_str_radix(text.trim_start_matches("0x"), 16).is_ok() => all(session, output),
+            None => some(session, text, output),
+        },
+    },
+};
+
+fn assign(session: &mut Session, name: &str, value: &str, output: &mut Output) -> Outcome {
+    let name = name.trim().trim_start_matches('@');
+    let value = evaluate(value, session)?;
+    if !session.set_temporary(name, value) {
+        return Err(Stop::failed(format!(
+            "Bad register error at '{name}': only $t0 to $t19 can be set in a dump"
+        )));
+    }
+    output.line(format!("{name}={value:016x}"))?;
+    Ok(json!({name: hex(value)}))
+}
+
+fn some(session: &Session, text: &str, output: &mut Output) -> Outcome {
+    let mut values = Map::new();
+    for name in
+        text.split([',', ' ']).map(|name| name.trim_start_matches('@')).filter(|name| !name.is_empty())
+    {
+        match session.register(name) {
+            Some(Ok(value)) => {
+                output.line(format!("{name}={value:016x}"))?;
+                values.insert(name.to_owned(), hex(value));
+            }
+            Some(Err(why)) => return Err(Stop::Unknown(why)),
+            None if session.scope().is_err() => session.scope().map(|_| ())?,
+            None => return Err(Stop::failed(format!("Bad register error at '{name}'"))),
+        }
+    }
+    Ok(Value::Object(values))
+}
+
+fn all(session: &Session, output: &mut Output) -> Outcome {
+    let scope = session.scope()?;
+    match &scope.registers {
+        Registers::X64(registers) => x64(registers, scope, output)?,
+        Registers::Arm64(registers) => arm64(registers, output)?,
+        _ => return Err(Stop::unknown("registers of this architecture are not shown yet")),
+    }
+    if scope.known != u32::MAX {
+        output.missing(format!("{} does not hold all registers", scope.origin));
+    }
+    let at = scope.registers.instruction();
+    if let Some(name) = session.name(at) {
+        output.line(format!("{name}:"))?;
+    }
+    let known = |(number, (name, value)): (usize, (String, u64))| {
+        let held = scope.known >> number & 1 == 1;
+        (name, if held { hex(value) } else { Value::Null })
+    };
+    let named: Map<String, Value> = scope.registers.named().into_iter().enumerate().map(known).collect();
+    Ok(json!({
+        "origin": scope.origin, "instruction": hex(at.0), "stack_pointer": hex(scope.registers.stack_pointer().0),
+        "registers": named,
+    }))
+}
+
+fn x64(registers: &X64Registers, scope: &Scope, output: &mut Output) -> Result<(), Stop> {
+    let value = |number: usize| match registers.gpr.get(number) {
+        Some(value) if scope.known >> number & 1 == 1 => format!("{value:016x}"),
+        _ => "?".repeat(16),
+    };
+    output.line(format!("rax={} rbx={} rcx={}", value(0), value(3), value(1)))?;
+    output.line(format!("rdx={} rsi={} rdi={}", value(2), value(6), value(7)))?;
+    output.line(format!("rip={:016x} rsp={} rbp={}", registers.rip, value(4), value(5)))?;
+    output.line(format!(" r8={}  r9={} r10={}", value(8), value(9), value(10)))?;
+    output.line(format!("r11={} r12={} r13={}", value(11), value(12), value(13)))?;
+    output.line(format!("r14={} r15={}", value(14), value(15)))?;
+    let flags = registers.eflags;
+    output.line(format!("iopl={}         {}", flags >> 12 & 3, flags_text(flags)))?;
+    output.line(format!("cs={:04x}  ss={:04x}{:46}efl={flags:08x}", registers.cs, registers.ss, ""))
+}
+
+fn arm64(registers: &Arm64Registers, output: &mut Output) -> Result<(), Stop> {
+    let name = |number: usize| match number {
+        29 => " fp".to_owned(),
+        30 => " lr".to_owned(),
+        _ => format!("{:>3}", format!("x{number}")),
+    };
+    let mut shown: Vec<String> = registers
+        .x
+        .iter()
+        .enumerate()
+        .map(|(number, value)| format!("{}={value:016x}", name(number)))
+        .collect();
+    shown.push(format!(" sp={:016x}", registers.sp));
+    for line in shown.chunks(4) {
+        output.line(line.join("  "))?;
+    }
+    let flag = |bit: u32, letter: char| if registers.cpsr >> bit & 1 == 1 { letter } else { '-' };
+    let flags: String =
+        [(31, 'N'), (30, 'Z'), (29, 'C'), (28, 'V')].map(|(bit, letter)| flag(bit, letter)).iter().collect();
+    output.line(format!(
+        " pc={:016x} psr={:08x} {flags} EL{}",
+        registers.pc,
+        registers.cpsr,
+        registers.cpsr >> 2 & 3
+    ))
+}

@@ -1,0 +1,178 @@
+//! What stands behind a command's name, read by its definition.
+
+use crate::answer::Stop;
+use crate::command::{Command, Kind};
+use crate::expression::{ErrorKind, ExpressionError, Names, evaluate_start};
+use stopcode_base::VirtAddr;
+
+/// A range of memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Range {
+    /// Its first byte.
+    pub start: VirtAddr,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// True if the line says how long it is.
+    pub given: bool,
+}
+
+/// Longer ranges are asked for with `L?`.
+const LONGEST: u64 = 256 << 20;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Value<'l> {
+    Switch,
+    Number(u64),
+    Range(Range),
+    Text(&'l str),
+}
+
+/// The arguments of one invocation.
+pub struct Arguments<'l> {
+    /// The letters behind the name: `v` of `kv`.
+    pub letters: &'l str,
+    command: &'static Command,
+    values: Vec<(&'static str, Value<'l>)>,
+}
+
+impl<'l> Arguments<'l> {
+    /// Reads `text` as the definition says.
+    pub(crate) fn parse(
+        command: &'static Command,
+        letters: &'l str,
+        text: &'l str,
+        names: &dyn Names,
+    ) -> Result<Self, Stop> {
+        let mut arguments = Self { letters, command, values: Vec::new() };
+        let mut positions = command.parameters.iter().filter(|p| p.kind != Kind::Switch);
+        let mut rest = text.trim();
+        while !rest.is_empty() {
+            if let Some((name, behind)) = switch(command, rest) {
+                arguments.values.push((name, Value::Switch));
+                rest = behind.trim_start();
+                continue;
+            }
+            let Some(parameter) = positions.next() else {
+                return Err(ExpressionError::new(ErrorKind::ExtraCharacters, rest).into());
+            };
+            let (value, behind) = match parameter.kind {
+                Kind::Expression => {
+                    let (value, behind) = evaluate_start(rest, names)?;
+                    (Value::Number(value), behind)
+                }
+                Kind::Range { unit, count } => {
+                    let (range, behind) = range(rest, unit, count, names)?;
+                    (Value::Range(range), behind)
+                }
+                Kind::Rest => (Value::Text(rest), ""),
+                Kind::Switch | Kind::Word | Kind::Module | Kind::Symbol | Kind::Type | Kind::Command => {
+                    let (word, behind) = word(rest);
+                    (Value::Text(word), behind)
+                }
+            };
+            arguments.values.push((parameter.name, value));
+            rest = behind.trim_start();
+        }
+        if let Some(missing) = positions.find(|parameter| parameter.required) {
+            return Err(Stop::Failed(format!("{} is missing; usage: {}", missing.name, command.synopsis())));
+        }
+        Ok(arguments)
+    }
+
+    fn get(&self, name: &str) -> Option<&Value<'l>> {
+        debug_assert!(
+            self.command.parameters.iter().any(|parameter| parameter.name == name),
+            "{} has no parameter {name}",
+            self.command.name
+        );
+        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Whether the switch stands there.
+    pub fn switch(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Whether the letter follows the name.
+    pub fn letter(&self, letter: char) -> bool {
+        self.letters.contains(letter)
+    }
+
+    /// The value of an expression, where it stands there.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        match self.get(name)? {
+            Value::Number(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The same as an address.
+    pub fn address(&self, name: &str) -> Option<VirtAddr> {
+        self.number(name).map(VirtAddr)
+    }
+
+    /// A range, where it stands there.
+    pub fn range(&self, name: &str) -> Option<Range> {
+        match self.get(name)? {
+            Value::Range(range) => Some(*range),
+            _ => None,
+        }
+    }
+
+    /// A word or the rest of the line, where it stands there.
+    pub fn text(&self, name: &str) -> Option<&'l str> {
+        match self.get(name)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// The switch that `text` begins with, as its definition spells it, and what follows.
+fn switch<'l>(command: &'static Command, text: &'l str) -> Option<(&'static str, &'l str)> {
+    let spelled = text.strip_prefix(['-', '/'])?;
+    let end = spelled.find(char::is_whitespace).unwrap_or(spelled.len());
+    let (word, behind) = spelled.split_at_checked(end)?;
+    let switches = command.parameters.iter().filter(|parameter| parameter.kind == Kind::Switch);
+    let name = switches.map(|p| p.name).find(|name| name.trim_start_matches(['-', '/']) == word)?;
+    Some((name, behind))
+}
+
+/// A word, or what stands in quotes, and what follows.
+pub(crate) fn word(text: &str) -> (&str, &str) {
+    if let Some((quoted, behind)) = text.strip_prefix('"').and_then(|text| text.split_once('"')) {
+        return (quoted, behind);
+    }
+    text.split_at_checked(text.find(char::is_whitespace).unwrap_or(text.len())).unwrap_or((text, ""))
+}
+
+/// `ADDRESS`, `ADDRESS L COUNT`, `ADDRESS L?COUNT` or `ADDRESS END`; the end is in the range.
+pub(crate) fn range<'l>(
+    text: &'l str,
+    unit: u64,
+    count: u64,
+    names: &dyn Names,
+) -> Result<(Range, &'l str), ExpressionError> {
+    let (start, behind) = evaluate_start(text, names)?;
+    let start = VirtAddr(start);
+    let rest = behind.trim_start();
+    let too_long = || ExpressionError::new(ErrorKind::Range, rest);
+    if let Some(length) = rest.strip_prefix(['L', 'l']) {
+        let (length, limit) = match length.strip_prefix('?') {
+            Some(length) => (length, u64::MAX),
+            None => (length, LONGEST),
+        };
+        let (count, behind) = evaluate_start(length, names)?;
+        let bytes = count.checked_mul(unit).filter(|bytes| *bytes <= limit).ok_or_else(too_long)?;
+        return Ok((Range { start, bytes, given: true }, behind));
+    }
+    if rest.is_empty() || rest.starts_with('"') {
+        return Ok((Range { start, bytes: unit.saturating_mul(count), given: false }, behind));
+    }
+    let (end, behind) = evaluate_start(rest, names)?;
+    let bytes = VirtAddr(end).offset_from(start).ok_or_else(too_long)?.saturating_add(unit);
+    if bytes > LONGEST {
+        return Err(too_long());
+    }
+    Ok((Range { start, bytes, given: true }, behind))
+}

@@ -1,0 +1,140 @@
+//! Registers by name: the processor's own, their parts, and the debugger's.
+
+use crate::scope::Scope;
+use stopcode_base::{Arm64Registers, Registers, X64Registers};
+
+/// The value of a register of the processor, without `@`. `None` if it has none of this name; an error if this context does not
+/// hold it.
+pub(crate) fn of_processor(scope: &Scope, name: &str) -> Option<Result<u64, String>> {
+    match &scope.registers {
+        Registers::X64(registers) => x64(registers, scope, name),
+        Registers::Arm64(registers) => arm64(registers, name).map(Ok),
+        _ => None,
+    }
+}
+
+fn x64(registers: &X64Registers, scope: &Scope, name: &str) -> Option<Result<u64, String>> {
+    match name {
+        "rip" => return Some(Ok(registers.rip)),
+        "eip" => return Some(Ok(registers.rip & 0xffff_ffff)),
+        "efl" | "eflags" | "rflags" => return Some(Ok(registers.eflags.into())),
+        "cs" => return Some(Ok(registers.cs.into())),
+        "ss" => return Some(Ok(registers.ss.into())),
+        _ => {}
+    }
+    if let Some(bit) = flag(name) {
+        return Some(Ok(u64::from(registers.eflags >> bit & 1)));
+    }
+    let (number, shift, bits) = part_of(name)?;
+    if scope.known >> number & 1 == 0 {
+        return Some(Err(format!("{} does not hold {}", scope.origin, X64Registers::NAMES.get(number)?)));
+    }
+    let value = registers.gpr.get(number)? >> shift;
+    Some(Ok(if bits == 64 { value } else { value & ((1 << bits) - 1) }))
+}
+
+/// Flags that `r` shows.
+fn flag(name: &str) -> Option<u32> {
+    let flags =
+        [("cf", 0), ("pf", 2), ("af", 4), ("zf", 6), ("sf", 7), ("tf", 8), ("if", 9), ("df", 10), ("of", 11)];
+    flags.iter().find(|(flag, _)| *flag == name).map(|(_, bit)| *bit)
+}
+
+/// Which general register `name` is or is a part of, the first of its bits, and how many.
+fn part_of(name: &str) -> Option<(usize, u32, u32)> {
+    if let Some(number) = X64Registers::NAMES.iter().position(|known| *known == name) {
+        return Some((number, 0, 64));
+    }
+    let old = ["ax", "cx", "dx", "bx", "sp", "bp", "si", "di"];
+    let letters = ["a", "c", "d", "b"];
+    if let Some(number) = old.iter().position(|known| *known == name) {
+        return Some((number, 0, 16));
+    }
+    if let Some(rest) = name.strip_prefix('e') {
+        return Some((old.iter().position(|known| *known == rest)?, 0, 32));
+    }
+    if let Some(rest) = name.strip_suffix('h') {
+        return Some((letters.iter().position(|known| *known == rest)?, 8, 8));
+    }
+    if let Some(rest) = name.strip_suffix('l') {
+        let number = letters.iter().position(|known| *known == rest);
+        return Some((number.or_else(|| old.iter().position(|known| *known == rest))?, 0, 8));
+    }
+    let bits = match name.chars().last()? {
+        'd' => 32,
+        'w' => 16,
+        'b' => 8,
+        _ => return None,
+    };
+    let whole = name.get(..name.len() - 1).filter(|whole| whole.starts_with('r'))?;
+    let number = X64Registers::NAMES.iter().position(|known| *known == whole)?;
+    (number >= 8).then_some((number, 0, bits))
+}
+
+fn arm64(registers: &Arm64Registers, name: &str) -> Option<u64> {
+    let numbered = |digits: &str| registers.x.get(digits.parse::<usize>().ok()?).copied();
+    match name {
+        "pc" => Some(registers.pc),
+        "sp" => Some(registers.sp),
+        "fp" => numbered("29"),
+        "lr" => numbered("30"),
+        "psr" | "cpsr" => Some(registers.cpsr.into()),
+        _ => match name.strip_prefix('w') {
+            Some(half) => numbered(half).map(|value| value & 0xffff_ffff),
+            None => numbered(name.strip_prefix('x')?),
+        },
+    }
+}
+
+/// `nv up ei pl zr na po nc`.
+pub(crate) fn flags_text(eflags: u32) -> String {
+    let names = [
+        (11, "ov", "nv"),
+        (10, "dn", "up"),
+        (9, "ei", "di"),
+        (7, "ng", "pl"),
+        (6, "zr", "nz"),
+        (4, "ac", "na"),
+        (2, "pe", "po"),
+        (0, "cy", "nc"),
+    ];
+    let shown = names.map(|(bit, set, clear)| if eflags >> bit & 1 == 1 { set } else { clear });
+    shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(name: &str) -> Option<Result<u64, String>> {
+        let mut registers = X64Registers { rip: 0x10, eflags: 0x246, ..X64Registers::default() };
+        registers.gpr[0] = 0x1122_3344_5566_7788;
+        registers.gpr[8] = 0xffff_ffff_1234_5678;
+        let scope = Scope::new(Registers::X64(registers), "a trap frame").knowing(!8);
+        of_processor(&scope, name)
+    }
+
+    #[test]
+    fn registers_and_their_parts() {
+        for (name, expected) in [
+            ("rax", 0x1122_3344_5566_7788),
+            ("eax", 0x5566_7788),
+            ("ax", 0x7788),
+            ("ah", 0x77),
+            ("al", 0x88),
+            ("r8d", 0x1234_5678),
+            ("r8w", 0x5678),
+            ("r8b", 0x78),
+            ("rip", 0x10),
+            ("zf", 1),
+            ("cf", 0),
+        ] {
+            assert_eq!(value(name), Some(Ok(expected)), "{name}");
+        }
+        assert_eq!(value("rbx"), Some(Err("a trap frame does not hold rbx".to_owned())));
+        for none in ["", "r", "rb", "raxd", "r16", "e", "l", "hh"] {
+            assert_eq!(value(none), None, "{none}");
+        }
+        assert_eq!(flags_text(0x246), "nv up ei pl zr na pe nc");
+    }
+}

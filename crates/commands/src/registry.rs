@@ -1,0 +1,64 @@
+//! Every command by its name.
+
+use crate::all::ALL;
+use crate::command::Command;
+
+/// Every command, by group and name.
+pub fn commands() -> impl Iterator<Item = &'static Command> {
+    ALL.iter().flat_map(|group| group.commands).copied()
+}
+
+/// The command of this name: `k`, `kv`, `!analyze`.
+pub fn find(name: &str) -> Option<&'static Command> {
+    named(name).map(|(command, _)| command)
+}
+
+/// The command of this name, and the letters in it that are not its own.
+pub(crate) fn named(name: &str) -> Option<(&'static Command, &str)> {
+    let is = |command: &&Command| command.name == name || command.aliases.contains(&name);
+    if let Some(command) = commands().find(is) {
+        return Some((command, ""));
+    }
+    commands().filter(|command| !command.letters.is_empty()).find_map(|command| {
+        let letters = name.strip_prefix(command.name)?;
+        letters.chars().all(|letter| command.letters.contains(letter)).then_some((command, letters))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Kind;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_name_is_one_commands_own() {
+        let mut names = BTreeSet::new();
+        for command in commands() {
+            for name in command.aliases.iter().chain([&command.name]) {
+                assert!(names.insert(*name), "{name} twice");
+                assert_eq!(find(name), Some(command));
+            }
+        }
+        assert_eq!(find("!nothing"), None);
+        assert_eq!(find("kv").unwrap().name, "k");
+        assert_eq!(find("lmvm").unwrap().name, "lm");
+    }
+
+    #[test]
+    fn definitions_are_sound() {
+        for command in commands() {
+            assert!(!command.what.is_empty() && !command.what.ends_with('.'), "{}", command.name);
+            let positional: Vec<_> =
+                command.parameters.iter().filter(|parameter| parameter.kind != Kind::Switch).collect();
+            let rest = positional.iter().position(|parameter| parameter.kind == Kind::Rest);
+            assert!(rest.is_none_or(|at| at + 1 == positional.len()), "{}", command.name);
+            assert!(positional.windows(2).all(|pair| pair[0].required || !pair[1].required));
+            for (line, _) in command.examples {
+                let parsed = crate::parse_line(line);
+                let names = parsed.unwrap_or_else(|error| panic!("{line}: {error:?}"));
+                assert!(names.iter().any(|invocation| invocation.command == command), "{line}");
+            }
+        }
+    }
+}

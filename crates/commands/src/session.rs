@@ -1,0 +1,397 @@
+//! A debugging session: the crashed machine, and what was selected.
+
+use crate::answer::{Answer, Status, Stop};
+use crate::arguments::Arguments;
+use crate::expression::{ExpressionError, Names, evaluate};
+use crate::line::{UnknownCommand, parse_part, parts};
+use crate::output::Output;
+use crate::scope::Scope;
+use crate::{registers, symbols};
+use serde_json::Value;
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use stopcode_analysis::{MachineWitness, Verdict, judge};
+use stopcode_base::{VirtAddr, visible};
+use stopcode_kernel::{Machine, Module, Processor};
+
+/// Longer lines are not read.
+const LONGEST_LINE: usize = 0x1_0000;
+/// Pseudo-registers `$t0` to `$t19`.
+const TEMPORARIES: usize = 20;
+
+/// A session with one dump.
+pub struct Session {
+    machine: Rc<Machine>,
+    symbol_path: String,
+    cancel: Arc<AtomicBool>,
+    verdict: OnceCell<Rc<Verdict>>,
+    radix: u32,
+    temporaries: [u64; TEMPORARIES],
+    last: u64,
+    home: Option<Scope>,
+    scope: Option<Scope>,
+    frame: usize,
+    thread: Option<VirtAddr>,
+    process: Option<VirtAddr>,
+    next_data: Option<VirtAddr>,
+    next_code: Option<VirtAddr>,
+    quit: bool,
+}
+
+impl Session {
+    /// A session with `machine`, standing at its bug check. `symbol_path` says where symbols were looked for.
+    pub fn new(machine: Machine, symbol_path: impl Into<String>) -> Self {
+        let home = home(&machine);
+        Self {
+            machine: Rc::new(machine),
+            symbol_path: symbol_path.into(),
+            cancel: Arc::default(),
+            verdict: OnceCell::new(),
+            radix: 16,
+            temporaries: [0; TEMPORARIES],
+            last: 0,
+            scope: home.clone(),
+            home,
+            frame: 0,
+            thread: None,
+            process: None,
+            next_data: None,
+            next_code: None,
+            quit: false,
+        }
+    }
+
+    /// Runs a line; one answer a command.
+    pub fn run(&mut self, line: &str) -> Vec<Answer> {
+        if line.len() > LONGEST_LINE {
+            let reason = format!("a line has at most {LONGEST_LINE} bytes, this one has {}", line.len());
+            return vec![ended(String::new(), String::new(), None, Err(Stop::Failed(reason)))];
+        }
+        let mut answers = Vec::new();
+        for part in parts(line) {
+            if self.quit {
+                break;
+            }
+            answers.push(self.run_one(part));
+        }
+        answers
+    }
+
+    /// Runs one command.
+    pub fn run_one(&mut self, text: &str) -> Answer {
+        let command = visible(text.trim());
+        let mut output = Output::new(Arc::clone(&self.cancel));
+        let outcome = self.outcome(text.trim(), &mut output);
+        let (text, note) = output.into_parts();
+        ended(command, text, note, outcome)
+    }
+
+    fn outcome(&mut self, text: &str, output: &mut Output) -> Result<Value, Stop> {
+        let invocation = parse_part(text).map_err(|UnknownCommand(name)| {
+            Stop::Failed(format!("Couldn't resolve error at '{name}': no such command; .help lists them"))
+        })?;
+        let Some(processor) = invocation.processor else {
+            let arguments =
+                Arguments::parse(invocation.command, invocation.letters, invocation.arguments, self)?;
+            return (invocation.command.run)(self, &arguments, output);
+        };
+        let (scope, frame) = (self.scope.clone(), self.frame);
+        self.select_processor(processor)?;
+        let outcome = Arguments::parse(invocation.command, invocation.letters, invocation.arguments, self)
+            .and_then(|arguments| (invocation.command.run)(self, &arguments, output));
+        (self.scope, self.frame) = (scope, frame);
+        outcome
+    }
+
+    /// Set to true by whoever wants the running command to end; a host sets it back before the next.
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancel)
+    }
+
+    /// Forgets that a command was to end.
+    pub fn resume(&self) {
+        self.cancel.store(false, Ordering::Relaxed);
+    }
+
+    /// True after `q`.
+    pub fn is_over(&self) -> bool {
+        self.quit
+    }
+
+    pub(crate) fn quit(&mut self) {
+        self.quit = true;
+    }
+
+    /// `4: kd>`: the processor that is selected.
+    pub fn prompt(&self) -> String {
+        format!("{}: kd>", self.processor_number())
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> Rc<Machine> {
+        Rc::clone(&self.machine)
+    }
+
+    /// Where symbols were looked for, as given.
+    pub fn symbol_path(&self) -> &str {
+        &self.symbol_path
+    }
+
+    /// What the analysis concludes; worked out once.
+    pub fn verdict(&self) -> Rc<Verdict> {
+        let judged = || Rc::new(judge(&MachineWitness::new(&self.machine)));
+        Rc::clone(self.verdict.get_or_init(judged))
+    }
+
+    /// The selected context, or why there is none.
+    pub fn scope(&self) -> Result<&Scope, Stop> {
+        self.scope.as_ref().ok_or_else(|| {
+            let why = self.machine.context().reason().unwrap_or("no registers are in this dump").to_owned();
+            Stop::Unknown(why)
+        })
+    }
+
+    /// Selects a context.
+    pub fn select(&mut self, scope: Scope) {
+        self.scope = Some(scope);
+        self.frame = 0;
+    }
+
+    /// Goes back to the bug check.
+    pub fn select_home(&mut self) {
+        self.scope = self.home.clone();
+        self.frame = 0;
+        self.thread = None;
+        self.process = None;
+    }
+
+    /// Selects a processor's context.
+    pub fn select_processor(&mut self, number: u32) -> Result<(), Stop> {
+        let machine = self.machine();
+        let processor = self.processor(&machine, number)?;
+        if self.home.as_ref().is_some_and(|home| home.processor == Some(number)) {
+            self.scope = self.home.clone();
+            self.frame = 0;
+            return Ok(());
+        }
+        let registers = processor
+            .registers
+            .ok_or_else(|| Stop::Unknown(format!("the context of processor {number} is not in this dump")))?;
+        let scope = Scope::new(registers, format!("the context of processor {number}"));
+        self.select(scope.of(processor.thread, Some(number)));
+        Ok(())
+    }
+
+    /// A processor by its number.
+    pub fn processor<'m>(&self, machine: &'m Machine, number: u32) -> Result<&'m Processor, Stop> {
+        let found = machine.processors().iter().find(|processor| processor.number == number);
+        found.ok_or_else(|| {
+            let count = machine.dump().header().number_processors;
+            if number < count {
+                Stop::Unknown(format!("nothing of processor {number} is in this dump"))
+            } else {
+                Stop::Failed(format!("there is no processor {number}: the machine has {count}"))
+            }
+        })
+    }
+
+    /// The number of the selected processor; 0 where that is not known.
+    pub fn processor_number(&self) -> u32 {
+        let of = |scope: &Option<Scope>| scope.as_ref().and_then(|scope| scope.processor);
+        of(&self.scope).or_else(|| of(&self.home)).unwrap_or(0)
+    }
+
+    /// The selected frame of the selected stack.
+    pub fn frame(&self) -> usize {
+        self.frame
+    }
+
+    pub(crate) fn select_frame(&mut self, number: usize) {
+        self.frame = number;
+    }
+
+    /// The selected thread's ETHREAD.
+    pub fn thread(&self) -> Result<VirtAddr, String> {
+        if let Some(thread) = self.thread.or_else(|| self.scope.as_ref()?.thread) {
+            return Ok(thread);
+        }
+        let fact = &self.machine.thread().address;
+        fact.get().ok_or_else(|| fact.reason().unwrap_or_default().to_owned())
+    }
+
+    pub(crate) fn select_thread(&mut self, thread: VirtAddr) {
+        self.thread = Some(thread);
+    }
+
+    /// The selected process's EPROCESS.
+    pub fn process(&self) -> Result<VirtAddr, String> {
+        if let Some(process) = self.process {
+            return Ok(process);
+        }
+        let thread = self.thread()?;
+        let offset = self.machine.dump().kdbg().and_then(|kdbg| kdbg.offset("OffsetKThreadApcProcess"));
+        let offset =
+            offset.ok_or("the debugger data of this dump does not tell where a thread names its process")?;
+        self.read(thread.0.wrapping_add(offset as u64), self.pointer_size())
+            .map(VirtAddr)
+            .map_err(|why| format!("KTHREAD.ApcState.Process: {why}"))
+    }
+
+    pub(crate) fn select_process(&mut self, process: VirtAddr) {
+        self.process = Some(process);
+    }
+
+    pub(crate) fn set_radix(&mut self, radix: u32) {
+        self.radix = radix;
+    }
+
+    pub(crate) fn set_last(&mut self, value: u64) {
+        self.last = value;
+    }
+
+    /// Sets `$t0` to `$t19`; false if there is none of this name.
+    pub(crate) fn set_temporary(&mut self, name: &str, value: u64) -> bool {
+        let slot = temporary(name).and_then(|number| self.temporaries.get_mut(number));
+        slot.map(|slot| *slot = value).is_some()
+    }
+
+    /// Where `d` goes on without an address.
+    pub(crate) fn next_data(&self) -> Option<VirtAddr> {
+        self.next_data.or_else(|| Some(self.scope.as_ref()?.registers.instruction()))
+    }
+
+    pub(crate) fn set_next_data(&mut self, at: VirtAddr) {
+        self.next_data = Some(at);
+    }
+
+    /// Where `u` goes on without an address.
+    pub(crate) fn next_code(&self) -> Option<VirtAddr> {
+        self.next_code.or_else(|| Some(self.scope.as_ref()?.registers.instruction()))
+    }
+
+    pub(crate) fn set_next_code(&mut self, at: Option<VirtAddr>) {
+        self.next_code = at;
+    }
+
+    /// The value of an expression.
+    pub fn evaluate(&self, text: &str) -> Result<u64, ExpressionError> {
+        evaluate(text, self)
+    }
+
+    /// `nt!KeBugCheckEx+0x3`, `iaStor+0x253f5`; `None` outside all modules.
+    pub fn name(&self, address: VirtAddr) -> Option<String> {
+        crate::show::site(&self.machine.place(address))
+    }
+
+    /// Modules of this name, wild cards allowed.
+    pub fn modules<'m>(&self, machine: &'m Machine, pattern: &str) -> Vec<&'m Module> {
+        symbols::modules(machine, pattern).collect()
+    }
+}
+
+/// Where a session begins: at the call of KeBugCheckEx.
+fn home(machine: &Machine) -> Option<Scope> {
+    let crashed = machine.processors().iter().find(|processor| processor.crashed);
+    let processor = crashed.map(|processor| processor.number);
+    let thread = machine.thread().address.get();
+    let at_stop = machine.bug_check_registers();
+    let scope = match at_stop {
+        Some(registers) => Scope::new(registers, "the context at the bug check"),
+        None => {
+            let context = machine.context().value()?;
+            Scope::new(context.registers, context.origin.clone()).knowing(context.known)
+        }
+    };
+    Some(scope.of(thread, processor))
+}
+
+fn ended(command: String, text: String, note: Option<String>, outcome: Result<Value, Stop>) -> Answer {
+    let (status, reason, data) = match outcome {
+        Ok(data) => (Status::Answer, note, data),
+        Err(Stop::Unknown(why)) => (Status::Unknown, Some(visible(&why)), Value::Null),
+        Err(Stop::Failed(why)) => (Status::Failed, Some(visible(&why)), Value::Null),
+        Err(Stop::Interrupted) => (Status::Failed, Some("interrupted".to_owned()), Value::Null),
+        Err(Stop::TooLong) => {
+            (Status::Answer, Some("the output is cut: ask for less".to_owned()), Value::Null)
+        }
+    };
+    Answer { command, status, reason, text, data }
+}
+
+fn temporary(name: &str) -> Option<usize> {
+    name.strip_prefix("$t")?.parse().ok().filter(|number| *number < TEMPORARIES)
+}
+
+impl Names for Session {
+    fn radix(&self) -> u32 {
+        self.radix
+    }
+
+    fn register(&self, name: &str) -> Option<Result<u64, String>> {
+        let name = name.to_ascii_lowercase();
+        let Some(pseudo) = name.strip_prefix('$') else {
+            return registers::of_processor(self.scope.as_ref()?, &name);
+        };
+        self.pseudo_register(pseudo)
+    }
+
+    fn symbol(&self, name: &str) -> Option<Result<u64, String>> {
+        symbols::resolve(&self.machine, name).map(|found| found.map(|address| address.0))
+    }
+
+    fn read(&self, at: u64, size: usize) -> Result<u64, String> {
+        let (memory, at) = (self.machine.memory(), VirtAddr(at));
+        let value = match size {
+            1 => memory.read_u8(at).map(u64::from),
+            2 => memory.read_u16(at).map(u64::from),
+            4 => memory.read_u32(at).map(u64::from),
+            _ => memory.read_u64(at),
+        };
+        value.map_err(|miss| format!("{} is {}", at.windbg(), miss.reason))
+    }
+
+    fn pointer_size(&self) -> usize {
+        self.machine.arch().pointer_size() as usize
+    }
+}
+
+impl Session {
+    /// The debugger's own registers, without the `$`.
+    fn pseudo_register(&self, name: &str) -> Option<Result<u64, String>> {
+        let stop = self.machine.stop();
+        let scope = || self.scope().map_err(|_| "no registers are in this dump".to_owned());
+        let address = |address: Result<VirtAddr, String>| address.map(|address| address.0);
+        Some(match name {
+            "ip" => scope().map(|scope| scope.registers.instruction().0),
+            "sp" | "csp" => scope().map(|scope| scope.registers.stack_pointer().0),
+            "ra" => scope().and_then(|scope| {
+                let stack = scope.stack(&self.machine);
+                match stack.frames.get(self.frame + 1) {
+                    Some(caller) if !caller.gap_before => Ok(caller.instruction.0),
+                    _ => Err("the caller of this frame is not known".to_owned()),
+                }
+            }),
+            "retreg" => {
+                let register = if self.machine.arch() == stopcode_base::Arch::Arm64 { "x0" } else { "rax" };
+                return self.register(register);
+            }
+            "thread" => address(self.thread()),
+            "proc" => address(self.process()),
+            "exentry" | "peb" | "teb" => Err("this belongs to a process in user mode".to_owned()),
+            "p" => Ok(self.last),
+            "ptrsize" => Ok(self.pointer_size() as u64),
+            "pagesize" => Ok(0x1000),
+            "frame" => Ok(self.frame as u64),
+            "bug_code" => Ok(stop.code.into()),
+            _ => match name.strip_prefix("bug_param") {
+                Some(number) => {
+                    let index = number.parse::<usize>().ok()?.checked_sub(1)?;
+                    Ok(*stop.arguments.get(index)?)
+                }
+                None => Ok(*self.temporaries.get(temporary(&format!("${name}"))?)?),
+            },
+        })
+    }
+}

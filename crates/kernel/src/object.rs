@@ -1,0 +1,113 @@
+//! A kernel structure in memory, read a field at a time.
+//!
+//! Each value says where its offset comes from: the dump's own debugger data, or a layout and how well that fits. Each
+//! miss says which of the two failed: the place of the field is not known, or its bytes are not in the dump.
+
+use crate::core::Core;
+use stopcode_base::{Fact, VirtAddr};
+use stopcode_symbols::Field;
+
+/// A structure at an address. Nothing is read before a field is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Object<'c> {
+    core: &'c Core,
+    /// With its underscore: `_KTHREAD`.
+    ty: &'static str,
+    address: VirtAddr,
+}
+
+impl<'c> Object<'c> {
+    pub(crate) fn new(core: &'c Core, ty: &'static str, address: VirtAddr) -> Self {
+        Self { core, ty, address }
+    }
+
+    pub(crate) fn address(&self) -> VirtAddr {
+        self.address
+    }
+
+    /// `KTHREAD.State`.
+    fn words(&self, field: &str) -> String {
+        format!("{}.{field}", self.ty.trim_start_matches('_'))
+    }
+
+    /// Where a field lies and what says so; else the reason why that is not known.
+    fn place(&self, field: &str) -> Result<(Field, String), String> {
+        let words = self.words(field);
+        if let Some(offset) = self.core.kdbg_field(self.ty, field) {
+            return Ok((Field { offset, bits: None }, format!("{words} (offset from the debugger data)")));
+        }
+        match self.core.layout() {
+            Ok(layout) => layout
+                .field(self.ty, field)
+                .map(|place| (place, format!("{words} ({})", self.core.layout_words())))
+                .ok_or_else(|| {
+                    format!("where {words} lies in this kernel is not known ({})", self.core.layout_words())
+                }),
+            Err(why) => Err(format!("where {words} lies is not known: {why}")),
+        }
+    }
+
+    /// The address of a field, with what says so.
+    pub(crate) fn address_of(&self, field: &str) -> Fact<VirtAddr> {
+        match self.place(field) {
+            Ok((place, source)) => Fact::known(self.address.plus(place.offset.into()), source),
+            Err(reason) => Fact::missing(reason),
+        }
+    }
+
+    fn read<const N: usize>(&self, field: &str) -> Fact<[u8; N]> {
+        match self.place(field) {
+            Ok((place, source)) => self.read_at(self.address.plus(place.offset.into()), field, source),
+            Err(reason) => Fact::missing(reason),
+        }
+    }
+
+    fn read_at<const N: usize>(&self, at: VirtAddr, field: &str, source: String) -> Fact<[u8; N]> {
+        let mut bytes = [0; N];
+        match self.core.memory().read(at, &mut bytes) {
+            Ok(()) => Fact::known(bytes, source),
+            Err(miss) => Fact::missing(format!("{} at {}: {}", self.words(field), at.windbg(), miss.reason)),
+        }
+    }
+
+    /// A field's bytes, as many as `N`.
+    pub(crate) fn bytes<const N: usize>(&self, field: &str) -> Fact<[u8; N]> {
+        self.read(field)
+    }
+
+    pub(crate) fn u8(&self, field: &str) -> Fact<u8> {
+        self.read(field).map(u8::from_le_bytes)
+    }
+
+    pub(crate) fn u16(&self, field: &str) -> Fact<u16> {
+        self.read(field).map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&self, field: &str) -> Fact<u32> {
+        self.read(field).map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&self, field: &str) -> Fact<u64> {
+        self.read(field).map(u64::from_le_bytes)
+    }
+
+    /// An address, null included.
+    pub(crate) fn pointer(&self, field: &str) -> Fact<VirtAddr> {
+        self.u64(field).map(VirtAddr)
+    }
+
+    /// A pointer at an offset that the debugger data state by `name`, for fields inside of nested structures.
+    pub(crate) fn pointer_by_kdbg(&self, name: &str, field: &str) -> Fact<VirtAddr> {
+        match self.core.kdbg_offset(name) {
+            Some(offset) => {
+                let source = format!("{} (offset from the debugger data)", self.words(field));
+                self.read_at(self.address.plus(offset), field, source)
+                    .map(|raw| VirtAddr(u64::from_le_bytes(raw)))
+            }
+            None => Fact::missing(format!(
+                "the debugger data of this dump do not say where {} lies",
+                self.words(field)
+            )),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What an address of the kernel's half belongs to.
+
+use crate::core::Core;
+use crate::paging;
+use crate::processors;
+use stopcode_base::{Arch, Fact, VirtAddr};
+
+/// A part of the address space.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// What it is.
+    pub kind: RegionKind,
+    /// Where it begins.
+    pub start: VirtAddr,
+    /// The first address past it.
+    pub end: VirtAddr,
+    /// What is more to say: the module's name, whose stack.
+    pub name: Option<String>,
+}
+
+/// What a part of the address space is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RegionKind {
+    /// Below the kernel's half.
+    User,
+    /// No address the processor takes.
+    NotCanonical,
+    /// A loaded image.
+    Image,
+    /// Where an image was before it was unloaded; may be used for something else since.
+    UnloadedImage,
+    /// The kernel stack of a thread.
+    Stack,
+    /// The page tables, seen through themselves.
+    PageTables,
+    /// `KUSER_SHARED_DATA`, as the kernel sees it.
+    SharedUserData,
+    /// A processor's KPCR and KPRCB.
+    Processor,
+    /// Paged pool.
+    PagedPool,
+    /// Nonpaged pool.
+    NonPagedPool,
+    /// The file cache.
+    SystemCache,
+    /// System PTEs: stacks, mapped memory, images.
+    SystemPtes,
+    /// Session space.
+    Session,
+    /// Hyperspace.
+    Hyperspace,
+}
+
+impl RegionKind {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user space",
+            Self::NotCanonical => "not a canonical address",
+            Self::Image => "loaded image",
+            Self::UnloadedImage => "where an unloaded image was",
+            Self::Stack => "kernel stack",
+            Self::PageTables => "page tables",
+            Self::SharedUserData => "KUSER_SHARED_DATA",
+            Self::Processor => "KPCR of a processor",
+            Self::PagedPool => "paged pool",
+            Self::NonPagedPool => "nonpaged pool",
+            Self::SystemCache => "system cache",
+            Self::SystemPtes => "system PTEs",
+            Self::Session => "session space",
+            Self::Hyperspace => "hyperspace",
+        }
+    }
+}
+
+/// `KUSER_SHARED_DATA` of the kernel's half, on every 64-bit Windows.
+const SHARED_USER_DATA: u64 = 0xffff_f780_0000_0000;
+/// What the four-level self-map takes.
+const SELF_MAP_SIZE: u64 = 1 << 39;
+/// Highest address of user space, past it.
+const USER_END: u64 = 0x0000_8000_0000_0000;
+/// KPCR with KPRCB where the debugger data do not say how large that is.
+const LEAST_PCR: u64 = 0x1000;
+
+/// Ranges whose ends variables of the kernel hold, by the names KDBG gives these.
+const BY_VARIABLES: [(&str, &str, RegionKind); 3] = [
+    ("MmPagedPoolStart", "MmPagedPoolEnd", RegionKind::PagedPool),
+    ("MmNonPagedPoolStart", "MmNonPagedPoolEnd", RegionKind::NonPagedPool),
+    ("MmSystemCacheStart", "MmSystemCacheEnd", RegionKind::SystemCache),
+];
+
+/// The fixed parts of x64 Windows 7's kernel half. Later Windows moves them about. (Source: the published map of the
+/// Windows 7 address space; the addresses in dumps of 7600 and 7601 fit it.)
+const WINDOWS_7: [(u64, u64, RegionKind); 6] = [
+    (0xffff_f680_0000_0000, 0xffff_f700_0000_0000, RegionKind::PageTables),
+    (0xffff_f700_0000_0000, 0xffff_f780_0000_0000, RegionKind::Hyperspace),
+    (0xffff_f880_0000_0000, 0xffff_f8a0_0000_0000, RegionKind::SystemPtes),
+    (0xffff_f8a0_0000_0000, 0xffff_f8c0_0000_0000, RegionKind::PagedPool),
+    (0xffff_f900_0000_0000, 0xffff_f980_0000_0000, RegionKind::Session),
+    (0xffff_f980_0000_0000, 0xffff_fa80_0000_0000, RegionKind::SystemCache),
+];
+
+/// The part `address` is in; the narrowest that is known.
+pub(crate) fn region(core: &Core, address: VirtAddr) -> Fact<Region> {
+    let at = |kind, start, end, name: Option<String>, source: &str| {
+        Fact::known(Region { kind, start: VirtAddr(start), end: VirtAddr(end), name }, source.to_owned())
+    };
+    if core.arch == Arch::X64 && !address.is_canonical() {
+        return at(RegionKind::NotCanonical, USER_END, 0xffff_8000_0000_0000, None, "bits 63 to 47 differ");
+    }
+    if address.0 < USER_END {
+        return at(RegionKind::User, 0, USER_END, None, "below the kernel's half");
+    }
+    if let Some(module) = core.modules.iter().find(|module| module.contains(address)) {
+        let name = Some(module.display.clone());
+        return at(RegionKind::Image, module.base.0, module.end().0, name, "list of loaded modules");
+    }
+    if let Some(found) = stack(core, address).or_else(|| processor(core, address)) {
+        return found;
+    }
+    if address.page().0 == SHARED_USER_DATA {
+        let end = SHARED_USER_DATA + 0x1000;
+        return at(RegionKind::SharedUserData, SHARED_USER_DATA, end, None, "fixed address");
+    }
+    if let Some(base) = paging::pte_base(core)
+        && address.0.wrapping_sub(base) < SELF_MAP_SIZE
+    {
+        return at(RegionKind::PageTables, base, base.wrapping_add(SELF_MAP_SIZE), None, "PteBase");
+    }
+    if let Some(found) = by_variables(core, address) {
+        return found;
+    }
+    if let Some(gone) = core.unloaded.iter().find(|gone| gone.start <= address && address < gone.end) {
+        let name = Some(gone.name.clone());
+        return at(RegionKind::UnloadedImage, gone.start.0, gone.end.0, name, "list of unloaded drivers");
+    }
+    let build = core.dump.header().minor_version;
+    let fixed = WINDOWS_7.iter().find(|(start, end, _)| (*start..*end).contains(&address.0));
+    match fixed.filter(|_| core.arch == Arch::X64 && (7600..=7601).contains(&build)) {
+        Some((start, end, kind)) => at(*kind, *start, *end, None, "fixed map of Windows 7"),
+        None => Fact::missing(
+            "no module, stack or range that this dump tells of holds it; the map of this kernel's address space \
+             (MiVisibleState) is not read",
+        ),
+    }
+}
+
+/// The stack of the thread that ran on the crashed processor, or of another processor's.
+fn stack(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
+    let threads = processors::prcbs(core).filter_map(|(prcb, _)| {
+        let offset = core.kdbg_offset("OffsetPrcbCurrentThread").unwrap_or(8);
+        core.memory().read_u64(prcb.plus(offset)).ok().map(VirtAddr)
+    });
+    let own = core.thread().address.get();
+    own.into_iter().chain(threads).filter(|thread| thread.is_kernel()).find_map(|thread| {
+        let word =
+            |field| core.memory().read_u64(thread.plus(core.field("_KTHREAD", field)?)).ok().map(VirtAddr);
+        let (start, end) = (word("StackLimit")?, word("StackBase")?);
+        let name = Some(format!("thread {}", thread.windbg()));
+        (start <= address && address < end && start.is_kernel()).then(|| {
+            Fact::known(
+                Region { kind: RegionKind::Stack, start, end, name },
+                "KTHREAD.StackLimit and StackBase",
+            )
+        })
+    })
+}
+
+fn processor(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
+    let before = core.kdbg_offset("OffsetPcrContainedPrcb").unwrap_or(0);
+    let size = core.kdbg_offset("SizePrcb").unwrap_or(LEAST_PCR);
+    processors::prcbs(core).find_map(|(prcb, number)| {
+        let (start, end) = (prcb.minus(before), prcb.plus(size));
+        let name = Some(format!("processor {number}"));
+        (start <= address && address < end).then(|| {
+            Fact::known(Region { kind: RegionKind::Processor, start, end, name }, "KiProcessorBlock")
+        })
+    })
+}
+
+/// What variables of the kernel bound, where the dump holds these.
+fn by_variables(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
+    let kdbg = core.dump.kdbg()?;
+    let variable = |name| {
+        let at = kdbg.get(name).filter(|at| *at != 0)?;
+        core.memory().read_u64(VirtAddr(at)).ok().map(VirtAddr).filter(|value| value.is_kernel())
+    };
+    BY_VARIABLES.iter().find_map(|(first, last, kind)| {
+        let (start, last_byte) = (variable(first)?, variable(last)?);
+        // Some kernels keep the last byte's address, others the one past it.
+        let end = if last_byte.0 & 1 == 1 { last_byte.plus(1) } else { last_byte };
+        (start <= address && address < end).then(|| {
+            Fact::known(Region { kind: *kind, start, end, name: None }, format!("{first} and {last}"))
+        })
+    })
+}
