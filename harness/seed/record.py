@@ -4,8 +4,8 @@
     pip install unicorn capstone pefile
     python3 record.py ../../samples/fixtures/seed ../../samples/symbols
 
-The first folder gets the images, the stacks and `calls.json`, the second one the kernel's PDB in the layout of a symbol
-store. Needs GNU binutils for x86_64-w64-mingw32, 2.40 or later. See README.md for what is modelled and what is not.
+The first folder gets the images of the drivers, the stacks and `calls.json`, the second one the kernel's image and PDB
+in the layout of a symbol store. Needs GNU binutils for x86_64-w64-mingw32, 2.40 or later. See README.md for what is modelled and what is not.
 """
 import json
 import struct
@@ -76,8 +76,8 @@ def run(folder, *command):
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-def build(folder, out):
-    """Assembles and links every image into `out`; gives its paths and the addresses of all functions."""
+def build(folder, out, store):
+    """Assembles and links every image; gives their paths and the addresses of all functions."""
     symbols, paths = {}, {}
     for name, base, size, stamp, code_at in IMAGES:
         stem = name.split(".")[0]
@@ -102,7 +102,8 @@ def build(folder, out):
                 own[each] = int(at, 16)
         symbols |= {each: at for each, at in own.items() if each not in ("first",)}
         finish(path, size, stamp)
-        paths[name] = out / name
+        paths[name] = store / name / f"{stamp:08X}{size:x}" / name if stem == "ntoskrnl" else out / name
+        paths[name].parent.mkdir(parents=True, exist_ok=True)
         paths[name].write_bytes(path.read_bytes())
     return paths, symbols
 
@@ -290,9 +291,8 @@ def store_pdb(path, store):
 
 def main():
     out, store = Path(sys.argv[1]), Path(sys.argv[2])
-    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="seed") as folder:
-        paths, symbols = build(Path(folder), out)
+        paths, symbols = build(Path(folder), out, store)
         key = store_pdb(Path(folder) / PDB, store)
     crashed, stacks = crash(paths, symbols)
     processors = {"4": crashed}
