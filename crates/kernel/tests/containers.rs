@@ -132,6 +132,9 @@ fn the_machine_is_the_same_in_every_container() {
         |sample, kind| Machine::new(Dump::from_bytes(written(sample, kind)).unwrap(), &SymbolSource::new([]));
     for sample in SAMPLES {
         let small = machine(sample, Kind::Triage);
+        // Of a machine with images only whole memory holds what its frames are unwound by.
+        let has_images = described(sample).modules.iter().any(|module| !module.file.is_empty());
+        let frames = returns(&machine(sample, if has_images { Kind::Full } else { Kind::Triage }));
         for kind in PAGED {
             let full = machine(sample, kind);
             assert_eq!(full.stop(), small.stop(), "{sample} {kind:?}");
@@ -148,7 +151,7 @@ fn the_machine_is_the_same_in_every_container() {
             assert_eq!(full.context().value(), small.context().value(), "{sample} {kind:?}");
             assert_eq!(full.exception(), small.exception(), "{sample} {kind:?}");
             assert_eq!(full.verifier(), small.verifier(), "{sample} {kind:?}");
-            assert_eq!(returns(&full), returns(&small), "{sample} {kind:?}");
+            assert!(returns(&full) == frames, "{sample} {kind:?}: other frames");
             let at = small.context().value().map_or(VirtAddr(0), |context| context.registers.stack_pointer());
             assert_eq!(full.page_table_entries(at), small.page_table_entries(at), "{sample} {kind:?}");
         }
