@@ -1,6 +1,7 @@
 //! Chores of the stopcode repository, run as `cargo xtask <chore>`.
 
 mod ci;
+mod evaluate;
 mod knowledge;
 mod layouts;
 
@@ -12,7 +13,9 @@ const USAGE: &str = "usage: cargo xtask <chore>
   ci                          everything the gate checks: README's commands, format, lint, docs, licences, fuzzing
   long                        what is too slow for the gate: long fuzzing, benches
   knowledge --from ../shared  makes the tables under knowledge/ again
-  layouts --from ../shared    makes the built-in layouts and fingerprints again";
+  layouts --from ../shared    makes the built-in layouts and fingerprints again
+  evaluate --from ../shared   how good the analyst is on real crashes whose cause is known
+  fit --from ../shared        weights for crates/analysis/src/weights.rs, and what they are worth on projects not seen";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,6 +26,8 @@ fn main() -> anyhow::Result<()> {
         ["long"] => ci::long(root),
         ["knowledge", "--from", shared] => knowledge::run(&PathBuf::from(shared), root),
         ["layouts", "--from", shared] => layouts::run(&PathBuf::from(shared), root),
+        ["evaluate", "--from", shared] => evaluate::evaluate(&PathBuf::from(shared)),
+        ["fit", "--from", shared] => evaluate::fit_weights(&PathBuf::from(shared)),
         _ => bail!("{USAGE}"),
     }
 }

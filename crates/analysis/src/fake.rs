@@ -153,6 +153,12 @@ impl Fake {
         self
     }
 
+    /// Memory.
+    pub(crate) fn bytes_at(mut self, at: u64, bytes: &[u8]) -> Self {
+        self.memory.push((VirtAddr(at), bytes.to_vec()));
+        self
+    }
+
     /// Limits of the thread's stack.
     pub(crate) fn limits(mut self, limit: u64, base: u64) -> Self {
         self.thread.stack_limit = Fact::known(VirtAddr(limit), "told so");

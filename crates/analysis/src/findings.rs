@@ -2,7 +2,7 @@
 //! "unknown" among them, share what there is.
 
 use crate::verdict::{Basis, Class, Evidence, Hypothesis, Suspect};
-use crate::weights;
+use crate::weights::{self, Strength, Weight, Weights};
 use stopcode_base::VirtAddr;
 
 /// What evidence is about: a class of cause, and who.
@@ -25,8 +25,17 @@ impl Cause {
 }
 
 /// An item of evidence under construction: text, basis and weight are needed, command and address come by chaining.
-pub(crate) fn evidence(basis: Basis, weight: f64, text: impl Into<String>) -> Evidence {
-    Evidence { text: text.into(), command: None, address: None, weight, basis, flipped_bit: None }
+pub(crate) fn evidence(basis: Basis, weight: impl Into<Weight>, text: impl Into<String>) -> Evidence {
+    let Weight { strength, log_odds } = weight.into();
+    Evidence {
+        text: text.into(),
+        command: None,
+        address: None,
+        weight: log_odds,
+        strength,
+        basis,
+        flipped_bit: None,
+    }
 }
 
 impl Evidence {
@@ -54,20 +63,6 @@ struct Account {
     cause: Cause,
     supports: Vec<Evidence>,
     contradicts: Vec<Evidence>,
-}
-
-impl Account {
-    fn score(&self) -> f64 {
-        weights::prior(self.cause.class) + together(&self.supports) - together(&self.contradicts)
-    }
-}
-
-/// What several items weigh together. Facts of one crash are seldom independent: each further one, taken by weight,
-/// counts for less.
-fn together(items: &[Evidence]) -> f64 {
-    let mut weights: Vec<f64> = items.iter().map(|item| item.weight).collect();
-    weights.sort_by(|a, b| b.total_cmp(a));
-    weights.iter().zip(0..).map(|(weight, rank)| weight * weights::FURTHER.powi(rank)).sum()
 }
 
 /// What the rules found.
@@ -105,12 +100,17 @@ impl Findings {
 
     /// Causes that something speaks for.
     pub(crate) fn causes(&self) -> impl Iterator<Item = &Cause> {
-        self.accounts.iter().filter(|a| !a.supports.is_empty()).map(|a| &a.cause)
+        let named =
+            |account: &&Account| !account.supports.is_empty() && account.cause.class != Class::Unknown;
+        self.accounts.iter().filter(named).map(|a| &a.cause)
     }
 
     /// An item that is seldom seen unless its cause is the true one was found.
     pub(crate) fn is_settled(&self) -> bool {
-        self.accounts.iter().flat_map(|account| &account.supports).any(|item| item.weight >= weights::STRONG)
+        self.accounts
+            .iter()
+            .flat_map(|account| &account.supports)
+            .any(|item| item.strength >= Some(Strength::Strong))
     }
 
     fn account(&mut self, cause: &Cause) -> &mut Account {
@@ -128,38 +128,39 @@ impl Findings {
     }
 
     /// The hypotheses by confidence, with "unknown" holding what the others leave; and what was missing.
-    ///
-    /// Each cause's odds are `exp(score)`, those of "unknown" come from [`weights::UNKNOWN`]: a softmax, so that
-    /// the confidences sum to one.
     pub(crate) fn weigh(self) -> (Vec<Hypothesis>, Vec<String>) {
-        let unknown = weights::UNKNOWN.exp();
-        let supported: Vec<Account> = self.accounts.into_iter().filter(|a| !a.supports.is_empty()).collect();
-        let odds: Vec<f64> = supported.iter().map(|a| a.score().clamp(-20.0, 20.0).exp()).collect();
-        let total = unknown + odds.iter().sum::<f64>();
+        let mut supported = self.accounts;
+        supported.retain(|account| !account.supports.is_empty());
+        let unknown = supported.extract_if(.., |account| account.cause.class == Class::Unknown).next();
         let mut hypotheses: Vec<Hypothesis> = supported
             .into_iter()
-            .zip(odds)
-            .map(|(account, odds)| Hypothesis {
+            .map(|account| Hypothesis {
                 class: account.cause.class,
                 suspect: account.cause.suspect,
-                confidence: round(odds / total),
+                confidence: 0.0,
                 supports: by_weight(account.supports),
                 contradicts: by_weight(account.contradicts),
             })
-            .filter(|h| h.confidence >= weights::NOT_WORTH_SAYING)
             .collect();
-        hypotheses.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
-        hypotheses.truncate(weights::MOST_HYPOTHESES);
-        let share = round(unknown / total);
-        let place = hypotheses.partition_point(|h| h.confidence >= share);
-        let nothing = Hypothesis {
+        // Last, so that where a cause is as likely as none, the cause is named.
+        hypotheses.push(Hypothesis {
             class: Class::Unknown,
             suspect: None,
-            confidence: share,
-            supports: Vec::new(),
+            confidence: 0.0,
+            supports: unknown.map(|account| account.supports).unwrap_or_default(),
             contradicts: Vec::new(),
-        };
-        hypotheses.insert(place, nothing);
+        });
+        let confidences = Weights::FITTED.confidences(&hypotheses);
+        for (hypothesis, confidence) in hypotheses.iter_mut().zip(confidences) {
+            hypothesis.confidence = round(confidence);
+        }
+        hypotheses.retain(|h| h.class == Class::Unknown || h.confidence >= weights::NOT_WORTH_SAYING);
+        hypotheses.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        let mut named = 0;
+        hypotheses.retain(|h| {
+            named += usize::from(h.class != Class::Unknown);
+            h.class == Class::Unknown || named <= weights::MOST_HYPOTHESES
+        });
         (hypotheses, self.missing)
     }
 }

@@ -5,6 +5,7 @@
 //! *Must never know*: how anything is printed.
 
 mod bucket;
+mod code;
 mod facts;
 #[cfg(test)]
 mod fake;
@@ -13,6 +14,7 @@ mod machine;
 mod rules;
 mod series;
 mod steps;
+mod story;
 mod summary;
 mod verdict;
 mod weights;
@@ -20,9 +22,11 @@ mod witness;
 
 pub use machine::MachineWitness;
 pub use series::{SeriesMember, SeriesVerdict, judge_series};
+pub use story::frame_note;
 pub use verdict::{
     Basis, Bucket, Class, Evidence, Hypothesis, NextStep, Suspect, SuspectKind, Verdict, confidence_words,
 };
+pub use weights::{Strength, Weights};
 pub use witness::{Remark, Topic, Witness, WitnessKind};
 
 /// Judges one crash.
@@ -36,6 +40,7 @@ pub fn judge(witness: &dyn Witness) -> Verdict {
     let (hypotheses, missing) = findings.weigh();
     Verdict {
         summary: summary::summary(&facts, &hypotheses),
+        story: story::story(&facts),
         bucket: bucket::bucket(&facts),
         next_steps: steps::next_steps(&facts, &hypotheses),
         hypotheses,

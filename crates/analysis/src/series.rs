@@ -4,7 +4,7 @@
 use crate::findings::{Cause, Findings, evidence};
 use crate::rules;
 use crate::verdict::{Basis, Class, Evidence, Hypothesis, NextStep, Suspect, SuspectKind, Verdict};
-use crate::weights;
+use crate::weights::{self, DECISIVE, NOTED, SLIGHT};
 use crate::{steps, summary};
 use std::collections::BTreeSet;
 
@@ -148,8 +148,8 @@ fn carry_over(members: &[SeriesMember<'_>], findings: &mut Findings) {
             names(&who),
             100.0 * sum / said.len() as f64,
         );
-        let weight =
-            (share * weights::DECISIVE + (said.len() as f64).ln() * weights::SLIGHT).min(weights::DECISIVE);
+        let weight = (share * DECISIVE.log_odds() + (said.len() as f64).ln() * SLIGHT.log_odds())
+            .min(DECISIVE.log_odds());
         findings.supports(&target, evidence(Basis::Series, weight, text));
         facts_by_code(&said, &target, findings);
     }
@@ -176,7 +176,8 @@ fn facts_by_code(said: &[(&SeriesMember<'_>, &Hypothesis)], target: &Cause, find
         let mut item = best.clone();
         item.text = format!("{}, {}: {}{like}", names(&[member]), code.unwrap_or("no code"), best.text);
         // The member's own weight already came in with its confidence; what is left of it orders these facts.
-        item.weight = weights::NOTED * best.weight / weights::DECISIVE;
+        item.weight = NOTED.log_odds() * best.weight / DECISIVE.log_odds();
+        item.strength = None;
         findings.supports(target, item);
     }
 }
@@ -229,7 +230,7 @@ fn code_that_cannot_be(members: &[SeriesMember<'_>], findings: &mut Findings) {
     let item = |weight| evidence(Basis::Series, weight, text.clone());
     let weight = if list.len() > 2 { weights::STRONG } else { weights::CLEAR };
     findings.supports(&rules::processor(), item(weight));
-    findings.supports(&rules::memory(), item(weights::SLIGHT));
+    findings.supports(&rules::memory(), item(SLIGHT));
     findings.contradicts_all(names_one_driver, &item(weights::MODERATE));
 }
 
@@ -254,7 +255,7 @@ fn random_codes(members: &[SeriesMember<'_>], findings: &mut Findings) {
         findings.contradicts_all(names_one_driver, &item(weights::MODERATE));
         findings.contradicts_all(
             |cause| cause.suspect.is_none() && is_by_some_driver(cause.class),
-            &item(weights::SLIGHT),
+            &item(SLIGHT),
         );
     } else if codes.len() == 1 && open.len() >= 3 && open.len() == members.len() {
         let text = format!(

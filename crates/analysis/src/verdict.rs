@@ -1,5 +1,6 @@
 //! The verdict as data: hypotheses with evidence for and against, and what would settle the rest.
 
+use crate::weights::Strength;
 use stopcode_base::VirtAddr;
 
 /// What kind of cause a hypothesis names. The identifiers are part of the JSON format and never change.
@@ -201,6 +202,8 @@ pub struct Evidence {
     pub address: Option<VirtAddr>,
     /// Strength in log-odds (natural logarithm), always positive; the side it stands on gives the sign.
     pub weight: f64,
+    /// The step of the scale that the weight comes from; `None` where a rule works a figure out.
+    pub strength: Option<Strength>,
     /// What it rests on.
     pub basis: Basis,
     /// The one bit that was found flipped: a series in which the same bit returns is telling.
@@ -261,6 +264,8 @@ pub struct Bucket {
 pub struct Verdict {
     /// Two or three sentences.
     pub summary: String,
+    /// What was going on, in sentences of facts: how it began, through whom it went, what the code did.
+    pub story: Vec<String>,
     /// For counting equal crashes.
     pub bucket: Bucket,
     /// By confidence, highest first; never empty.

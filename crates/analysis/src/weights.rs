@@ -1,51 +1,149 @@
 //! Every number of the analysis, in one place.
 //!
-//! Weights are log-odds (natural logarithm) that an observation adds to a hypothesis. They are set by hand from how much rarer
-//! an observation is where the hypothesis is false, checked against cases whose cause is known (too low rather than
-//! too high), and are to be fitted on more of them; no sum of merely suggestive items makes a hypothesis sure.
+//! Rules say how strong an observation is in nine steps ([`Strength`]); what a step counts in log-odds (natural
+//! logarithm), what each class starts from, and how far the whole is to be trusted, are the [`Weights`].
+//! [`Weights::BY_HAND`] were set from how much rarer an observation is where its hypothesis is false;
+//! [`Weights::FITTED`] are what `cargo xtask fit` makes of them on cases whose cause is known, held near the first.
 
-use crate::verdict::Class;
+use crate::verdict::{Class, Evidence, Hypothesis};
 
-/// Log-odds of "none of the causes considered".
-pub(crate) const UNKNOWN: f64 = 0.0;
 /// Hypotheses below this are left out.
 pub(crate) const NOT_WORTH_SAYING: f64 = 0.02;
 /// At most this many hypotheses besides "unknown".
 pub(crate) const MOST_HYPOTHESES: usize = 7;
 
-/// What each further item of evidence for one cause counts, as a part of the one before.
-pub(crate) const FURTHER: f64 = 0.7;
+/// How strongly an observation speaks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Strength {
+    /// Worth a line; moves nothing much.
+    Noted,
+    /// A base rate: what is usual behind a stop code leads where nothing else is known, and makes nothing sure.
+    Usual,
+    /// Slight.
+    Slight,
+    /// Moderate.
+    Moderate,
+    /// More often so than not.
+    Likely,
+    /// Clear.
+    Clear,
+    /// The nearest driver that does not come with Windows, on a sound stack.
+    Nearest,
+    /// Seldom seen unless the hypothesis is true.
+    Strong,
+    /// Settles the matter: Driver Verifier's own accusation, a proof from limits and page tables.
+    Decisive,
+}
 
-/// An observation that settles the matter (Driver Verifier's own accusation, a proof from limits and page tables).
-pub(crate) const DECISIVE: f64 = 3.5;
-/// Strong: seldom seen unless the hypothesis is true.
-pub(crate) const STRONG: f64 = 2.2;
-/// The nearest driver that does not come with Windows, on a sound stack: the culprit in about six of seven cases.
-pub(crate) const NEAREST: f64 = 1.8;
-/// Clear.
-pub(crate) const CLEAR: f64 = 1.5;
-/// More often so than not.
-pub(crate) const LIKELY: f64 = 1.2;
-/// Moderate.
-pub(crate) const MODERATE: f64 = 0.9;
-/// A base rate: what is usual behind a stop code leads where nothing else is known, and makes nothing sure.
-pub(crate) const USUAL: f64 = 0.35;
-/// Slight.
-pub(crate) const SLIGHT: f64 = 0.4;
-/// Worth a line; moves nothing much.
-pub(crate) const NOTED: f64 = 0.1;
+pub(crate) const NOTED: Strength = Strength::Noted;
+pub(crate) const USUAL: Strength = Strength::Usual;
+pub(crate) const SLIGHT: Strength = Strength::Slight;
+pub(crate) const MODERATE: Strength = Strength::Moderate;
+pub(crate) const LIKELY: Strength = Strength::Likely;
+pub(crate) const CLEAR: Strength = Strength::Clear;
+pub(crate) const NEAREST: Strength = Strength::Nearest;
+pub(crate) const STRONG: Strength = Strength::Strong;
+pub(crate) const DECISIVE: Strength = Strength::Decisive;
 
-/// What a class starts from before anything is known of the case: third-party drivers cause most stops; Windows
-/// itself, which runs in all of them, seldom.
-pub(crate) fn prior(class: Class) -> f64 {
-    match class {
-        Class::OsBug | Class::FirmwareBios | Class::OverheatingOrPower | Class::Misconfiguration => -0.8,
-        // Somebody has to hold what others wait for: a hang is seldom the last word.
-        Class::TamperingOrResearchTool
-        | Class::FilesystemCorruption
-        | Class::StorageHardware
-        | Class::DeadlockOrHang => -0.5,
-        Class::MemoryHardware | Class::ProcessorHardware => -0.3,
-        _ => 0.0,
+impl Strength {
+    /// Log-odds by the weights in use.
+    pub(crate) fn log_odds(self) -> f64 {
+        Weights::FITTED.strength(self)
+    }
+}
+
+/// What everything counts.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Weights {
+    /// Log-odds of each [`Strength`], weakest first.
+    pub strengths: [f64; 9],
+    /// What each further item of evidence for one cause counts, as a part of the one before.
+    pub further: f64,
+    /// Log-odds of "none of the causes considered".
+    pub unknown: f64,
+    /// What a class starts from, in the order of [`Class::ALL`].
+    pub classes: [f64; Class::ALL.len()],
+}
+
+impl Weights {
+    /// As they were set by hand: third-party drivers cause most stops, Windows itself, which runs in all of them,
+    /// seldom; somebody has to hold what others wait for, so a hang is seldom the last word.
+    pub const BY_HAND: Self = Self {
+        strengths: [0.1, 0.35, 0.4, 0.9, 1.2, 1.5, 1.2, 2.2, 3.5],
+        further: 0.7,
+        unknown: 0.0,
+        classes: [
+            0.0, 0.0, 0.0, 0.0, 0.0, -0.3, -0.3, -0.5, -0.8, -0.8, 0.0, 0.0, -0.8, -0.5, -0.8, -0.5, 0.0,
+            -0.5, 0.0,
+        ],
+    };
+
+    /// The weights in use.
+    pub const FITTED: Self = Self {
+        strengths: [0.1, 0.37, 0.35, 1.23, 1.95, 2.56, 1.37, 3.21, 3.5],
+        further: 0.71,
+        unknown: -0.28,
+        classes: [
+            0.18, 0.01, 0.2, 0.0, 0.13, -0.5, -0.33, -0.57, -0.8, -0.8, 0.01, 0.0, -0.85, -0.57, -0.76,
+            -0.51, 0.0, -0.5, 0.0,
+        ],
+    };
+
+    fn strength(&self, strength: Strength) -> f64 {
+        self.strengths.get(strength as usize).copied().unwrap_or_default()
+    }
+
+    fn class(&self, class: Class) -> f64 {
+        Class::ALL
+            .iter()
+            .position(|known| *known == class)
+            .and_then(|at| self.classes.get(at))
+            .copied()
+            .unwrap_or(0.0)
+    }
+
+    /// What several items weigh together. Facts of one crash are seldom independent: each further one, taken by
+    /// weight, counts for less.
+    fn together(&self, items: &[Evidence]) -> f64 {
+        let counts = |item: &Evidence| item.strength.map_or(item.weight, |strength| self.strength(strength));
+        let mut weights: Vec<f64> = items.iter().map(counts).collect();
+        weights.sort_by(|a, b| b.total_cmp(a));
+        weights.iter().zip(0..).map(|(weight, rank)| weight * self.further.powi(rank)).sum()
+    }
+
+    /// Log-odds of a hypothesis by its evidence.
+    fn score(&self, hypothesis: &Hypothesis) -> f64 {
+        if hypothesis.class == Class::Unknown {
+            return self.unknown + self.together(&hypothesis.supports);
+        }
+        self.class(hypothesis.class) + self.together(&hypothesis.supports)
+            - self.together(&hypothesis.contradicts)
+    }
+
+    /// The probability of each hypothesis, "unknown" among them: evidence adds up in log-odds, and a softmax shares
+    /// out what there is.
+    pub fn confidences(&self, hypotheses: &[Hypothesis]) -> Vec<f64> {
+        let odds: Vec<f64> = hypotheses.iter().map(|h| self.score(h).clamp(-20.0, 20.0).exp()).collect();
+        let total: f64 = odds.iter().sum();
+        odds.into_iter().map(|odds| odds / total).collect()
+    }
+}
+
+/// Log-odds of an item: a step of the scale, or a figure where a rule works one out.
+#[derive(Clone, Copy)]
+pub(crate) struct Weight {
+    pub(crate) strength: Option<Strength>,
+    pub(crate) log_odds: f64,
+}
+
+impl From<Strength> for Weight {
+    fn from(strength: Strength) -> Self {
+        Self { strength: Some(strength), log_odds: strength.log_odds() }
+    }
+}
+
+impl From<f64> for Weight {
+    fn from(log_odds: f64) -> Self {
+        Self { strength: None, log_odds }
     }
 }

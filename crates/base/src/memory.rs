@@ -27,6 +27,8 @@ pub enum MissReason {
     PagedOut,
     /// The page belongs to a file or a section, and was not in memory.
     NotResident,
+    /// The page belongs to a section, and which entry counts only the process' virtual address descriptors tell.
+    InVad,
 }
 
 impl fmt::Display for MissReason {
@@ -39,6 +41,7 @@ impl fmt::Display for MissReason {
             Self::TableNotInDump { level } => write!(f, "the level {level} page table is not in this dump"),
             Self::PagedOut => f.write_str("paged out"),
             Self::NotResident => f.write_str("backed by a file or section, and not in memory"),
+            Self::InVad => f.write_str("part of a section, which only the process' VADs lead to"),
         }
     }
 }

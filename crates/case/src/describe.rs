@@ -194,6 +194,7 @@ fn frame(frame: &Frame) -> FrameReport {
         crossing: frame.crossing.as_ref().map(crossing),
         uncertain: frame.place.uncertain,
         unloaded: frame.place.unloaded,
+        note: stopcode_analysis::frame_note(frame),
     }
 }
 
@@ -229,6 +230,7 @@ fn problem(problem: &Problem) -> ProblemReport {
 fn verdict_report(verdict: &Verdict) -> VerdictReport {
     VerdictReport {
         summary: visible(&verdict.summary),
+        story: verdict.story.iter().map(|sentence| visible(sentence)).collect(),
         bucket: BucketReport {
             id: verdict.bucket.id.clone(),
             version: verdict.bucket.version,

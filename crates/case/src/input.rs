@@ -1,5 +1,6 @@
 //! From paths to inputs: files, what folders hold, what archives hold.
 
+use crate::archive::{self, Format, MOST_BYTES};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,10 +10,6 @@ use stopcode_base::{Problem, Severity};
 const MOST_DEPTH: usize = 16;
 /// A folder or archive gives at most this many inputs.
 const MOST_INPUTS: usize = 100_000;
-/// A member of an archive, a text or standard input is read up to this size.
-const MOST_BYTES: u64 = 512 << 20;
-/// All members of one archive together.
-const MOST_ARCHIVE_BYTES: u64 = 4 << 30;
 
 /// One thing to read.
 pub(crate) struct Input {
@@ -27,6 +24,8 @@ pub(crate) enum Content {
     File(PathBuf),
     /// A member of a zip archive, by its index.
     Member { archive: PathBuf, index: usize, size: u64 },
+    /// An archive that is unpacked as a whole.
+    Archive { path: PathBuf, format: Format },
     /// Bytes at hand (standard input).
     Bytes(Vec<u8>),
     /// It could not be had.
@@ -52,14 +51,14 @@ pub(crate) fn find(paths: &[PathBuf]) -> Found {
             if inputs.len() == before {
                 inputs.push(nothing_in(path));
             }
-        } else if is_zip(path) {
-            archive(path, &mut inputs);
+        } else if let Some(format) = Format::of_file(path) {
+            archive(path, format, &mut inputs);
         } else {
             inputs.push(Input { name: path.display().to_string(), content: Content::File(path.clone()) });
         }
     }
     let single = match paths {
-        [only] => !only.is_dir() && !is_zip(only),
+        [only] => !only.is_dir() && Format::of_file(only).is_none(),
         _ => false,
     };
     Found { inputs, single }
@@ -77,7 +76,7 @@ fn standard_input() -> Input {
 /// A folder without anything to read is an answer too.
 fn nothing_in(path: &Path) -> Input {
     let problem = Problem::new(Severity::Error, "folder", "holds no dump, archive or text")
-        .with_hint("files ending in .dmp, .mdmp, .hdmp, .kdmp, .zip, .txt or .log are read; Windows writes minidumps to C:\\Windows\\Minidump");
+        .with_hint("files ending in .dmp, .mdmp, .hdmp, .kdmp, .zip, .cab, .gz, .xz, .7z, .txt or .log are read; Windows writes minidumps to C:\\Windows\\Minidump");
     Input { name: path.display().to_string(), content: Content::Failed(problem) }
 }
 
@@ -104,16 +103,23 @@ fn folder(path: &Path, depth: usize, inputs: &mut Vec<Input>) {
             if depth < MOST_DEPTH && !is_link {
                 folder(&entry, depth + 1, inputs);
             }
-        } else if has_extension(&entry, &["zip"]) && is_zip(&entry) {
-            archive(&entry, inputs);
-        } else if is_wanted(&entry) {
+        } else if let Some(format) = archive_format(&entry) {
+            archive(&entry, format, inputs);
+        } else if is_wanted(&entry) && !has_extension(&entry, &archive::EXTENSIONS) {
             inputs.push(Input { name: entry.display().to_string(), content: Content::File(entry) });
         }
     }
 }
 
-fn is_wanted(path: &Path) -> bool {
+/// An archive by what it is called and by what it is.
+fn archive_format(path: &Path) -> Option<Format> {
+    if has_extension(path, &archive::EXTENSIONS) { Format::of_file(path) } else { None }
+}
+
+/// What a file in a folder or an archive is called that may hold a crash.
+pub(crate) fn is_wanted(path: &Path) -> bool {
     has_extension(path, &["dmp", "mdmp", "hdmp", "kdmp", "txt", "log"])
+        || has_extension(path, &archive::EXTENSIONS)
 }
 
 fn has_extension(path: &Path, wanted: &[&str]) -> bool {
@@ -121,69 +127,30 @@ fn has_extension(path: &Path, wanted: &[&str]) -> bool {
         .is_some_and(|extension| wanted.iter().any(|wanted| extension.eq_ignore_ascii_case(wanted)))
 }
 
-fn is_zip(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    path.is_file()
-        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
-        && &magic == b"PK\x03\x04"
-}
-
-/// Members of an archive; the archive is opened again for each when it is read, so that members can be read side by side.
-fn archive(path: &Path, inputs: &mut Vec<Input>) {
+/// Members of a zip archive each become an input: the archive is opened again for each, so that they can be read side by
+/// side. Any other archive is one input, as it is unpacked from its start to its end.
+fn archive(path: &Path, format: Format, inputs: &mut Vec<Input>) {
     let shown = path.display();
-    let mut archive = match open_archive(path) {
-        Ok(archive) => archive,
+    if format != Format::Zip {
+        let content = Content::Archive { path: path.to_owned(), format };
+        inputs.push(Input { name: shown.to_string(), content });
+        return;
+    }
+    match archive::list_zip(path) {
+        Ok(members) => {
+            let room = MOST_INPUTS.saturating_sub(inputs.len());
+            inputs.extend(members.into_iter().take(room).map(|member| Input {
+                name: format!("{shown}!{}", member.name),
+                content: match member.index {
+                    Ok(index) => Content::Member { archive: path.to_owned(), index, size: member.size },
+                    Err(problem) => Content::Failed(problem),
+                },
+            }));
+        }
         Err(problem) => {
             inputs.push(Input { name: shown.to_string(), content: Content::Failed(problem) });
-            return;
         }
-    };
-    let mut total = 0u64;
-    for index in 0..archive.len().min(MOST_INPUTS.saturating_sub(inputs.len())) {
-        let Ok(member) = archive.by_index_raw(index) else { continue };
-        let inner = member.name().map_or_else(|_| format!("member {index}"), std::borrow::Cow::into_owned);
-        if member.is_dir() || !is_wanted(Path::new(&inner)) {
-            continue;
-        }
-        let name = format!("{shown}!{}", stopcode_base::visible(&inner));
-        let size = member.size();
-        total = total.saturating_add(size);
-        let content = if size > MOST_BYTES || total > MOST_ARCHIVE_BYTES {
-            Content::Failed(
-                Problem::new(
-                    Severity::Error,
-                    "archive",
-                    format!("a member of {size} bytes is more than is unpacked here"),
-                )
-                .with_hint("unpack the archive and analyse the folder"),
-            )
-        } else {
-            Content::Member { archive: path.to_owned(), index, size }
-        };
-        inputs.push(Input { name, content });
     }
-}
-
-fn open_archive(path: &Path) -> Result<zip::ZipArchive<File>, Problem> {
-    let damaged = |error: String| {
-        Problem::new(Severity::Error, "archive", format!("cannot be read: {error}"))
-            .with_hint("the download may be incomplete: fetch it again, or unpack it and analyse the folder")
-    };
-    let file = File::open(path).map_err(|error| damaged(error.to_string()))?;
-    zip::ZipArchive::new(file).map_err(|error| damaged(error.to_string()))
-}
-
-/// A member's bytes. The size in the archive's directory is a claim: reading stops at the limit all the same.
-pub(crate) fn read_member(archive: &Path, index: usize, size: u64) -> Result<Vec<u8>, Problem> {
-    let failed = |error: String| {
-        Problem::new(Severity::Error, "archive member", format!("cannot be unpacked: {error}"))
-            .with_hint("it may be encrypted or damaged: unpack the archive and analyse the folder")
-    };
-    let mut archive = open_archive(archive)?;
-    let member = archive.by_index(index).map_err(|error| failed(error.to_string()))?;
-    let mut bytes = Vec::with_capacity(usize::try_from(size.min(64 << 20)).unwrap_or(0));
-    member.take(MOST_BYTES).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
-    Ok(bytes)
 }
 
 /// A whole file, up to the limit; `None` if it is larger.

@@ -1,9 +1,11 @@
 //! One input to one verdict: the straight path, `file → Dump → Machine → Witness → Verdict → report`.
 
+use crate::archive::{self, Format, Member};
 use crate::describe;
 use crate::group::Identity;
 use crate::input::{self, Content, Input};
 use crate::report::{DumpReport, InputReport};
+use rayon::prelude::*;
 use std::path::Path;
 use stopcode_analysis::{MachineWitness, Verdict, Witness, judge as weigh};
 use stopcode_base::{FileTime, Problem, Severity};
@@ -26,12 +28,57 @@ pub(crate) fn judge(input: Input, symbols: &SymbolSource) -> Vec<Judged> {
     match input.content {
         Content::File(path) => file(&name, &path, symbols),
         Content::Bytes(bytes) => of_bytes(&name, bytes, symbols),
-        Content::Member { archive, index, size } => match input::read_member(&archive, index, size) {
-            Ok(bytes) => of_bytes(&name, bytes, symbols),
-            Err(problem) => vec![failed(&name, "unreadable", size, problem)],
-        },
+        Content::Member { archive, index, size } => {
+            let content = archive::unpack_zip(&archive, index, size);
+            of_member(&name, size, content, symbols)
+        }
+        Content::Archive { path, format } => {
+            let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            of_archive(&name, size, archive::unpack_file(format, &path), |name, member| {
+                of_member(name, member.size, member.content, symbols)
+            })
+        }
         Content::Failed(problem) => vec![failed(&name, "unreadable", 0, problem)],
     }
+}
+
+/// Every member of an archive, or the reason why there is none.
+fn of_archive(
+    name: &str,
+    size: u64,
+    members: Result<Vec<Member>, Problem>,
+    judge: impl Fn(&str, Member) -> Vec<Judged> + Sync,
+) -> Vec<Judged> {
+    match members {
+        Ok(members) if members.is_empty() => {
+            let problem = Problem::new(Severity::Error, "archive", "holds no dump and no text")
+                .with_hint("members ending in .dmp, .mdmp, .hdmp, .kdmp, .txt or .log are read");
+            vec![failed(name, "unreadable", size, problem)]
+        }
+        Ok(members) => members
+            .into_par_iter()
+            .flat_map_iter(|member| judge(&format!("{name}!{}", member.name), member))
+            .collect(),
+        Err(problem) => vec![failed(name, "unreadable", size, problem)],
+    }
+}
+
+/// A member of an archive: a dump, a text, or once more an archive.
+fn of_member(
+    name: &str,
+    size: u64,
+    content: Result<Vec<u8>, Problem>,
+    symbols: &SymbolSource,
+) -> Vec<Judged> {
+    let bytes = match content {
+        Ok(bytes) => bytes,
+        Err(problem) => return vec![failed(name, "unreadable", size, problem)],
+    };
+    let Some(format) = Format::of(&bytes) else { return of_bytes(name, bytes, symbols) };
+    of_archive(name, size, archive::unpack_bytes(format, bytes, name), |name, member| match member.content {
+        Ok(bytes) => of_bytes(name, bytes, symbols),
+        Err(problem) => vec![failed(name, "unreadable", member.size, problem)],
+    })
 }
 
 fn file(name: &str, path: &Path, symbols: &SymbolSource) -> Vec<Judged> {

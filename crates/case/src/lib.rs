@@ -4,6 +4,7 @@
 //! others; a network is only touched by the [`Online`] that a host hands in.
 //! *Must never know*: which host called, and how a report is printed.
 
+mod archive;
 mod describe;
 mod group;
 mod input;
@@ -42,7 +43,7 @@ pub struct Options<'o> {
     pub progress: Option<&'o (dyn Fn(Step) + Sync)>,
 }
 
-/// Reads and judges inputs: files, folders, zip archives, pasted text; `-` is standard input.
+/// Reads and judges inputs: files, folders, archives (zip, cab, gz, xz, 7z), pasted text; `-` is standard input.
 ///
 /// One file that is no archive gives [`Report::One`]; anything else [`Report::Many`].
 pub fn analyze(paths: &[PathBuf], options: &Options<'_>) -> Report {

@@ -243,6 +243,8 @@ pub struct FrameReport {
     pub uncertain: bool,
     /// The driver was unloaded.
     pub unloaded: bool,
+    /// What the function does, or what the driver is, in a few words.
+    pub note: Option<String>,
 }
 
 /// A loaded module.
@@ -295,6 +297,8 @@ pub struct SecondaryDataReport {
 pub struct VerdictReport {
     /// Two or three sentences.
     pub summary: String,
+    /// What was going on, in sentences of facts: how it began, through whom it went, what the code did.
+    pub story: Vec<String>,
     /// For counting equal crashes.
     pub bucket: BucketReport,
     /// By confidence, highest first; never empty.

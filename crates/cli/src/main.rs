@@ -2,6 +2,7 @@
 
 mod analyze;
 mod debug;
+mod explain;
 mod fetch;
 mod online;
 mod progress;
@@ -33,6 +34,7 @@ struct Cli {
 enum Command {
     Analyze(analyze::Arguments),
     Debug(debug::Arguments),
+    Explain(explain::Arguments),
     Symbols(symbols::Arguments),
     #[cfg(feature = "synth")]
     Synth(synth::Arguments),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Debug(arguments) => debug::run(&arguments),
         Command::Symbols(arguments) => symbols::run(&arguments),
         #[cfg(feature = "synth")]

@@ -1,31 +1,67 @@
 //! `stopcode synth`: dumps of machines that never were, for tests and demos. Only with the feature `synth`.
 
-use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use stopcode_synth::Machine;
 use stopcode_synth::container::{self, Kind};
+use stopcode_synth::plant::{Class, plant};
 
-/// Write a dump of a machine that a file describes.
+/// Write a dump of a machine that a file describes, or many with a known fault in them.
 #[derive(Args)]
-#[command(after_help = "\
-Example:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
   stopcode synth --machine samples/seed-double-fault.json --kind bitmap-kernel -o seed.dmp
+  stopcode synth planted --seed 1 --count 100 -o planted
 
-Files that the description names are sought beside it. What is written is invented, and says so nowhere:
-keep the description with the dump.")]
+Files that the description names are sought beside it. What is written is invented,
+and the dump does not say so: keep the description with it."
+)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    described: Option<Described>,
+}
+
+#[derive(Args)]
+struct Described {
     /// The description, JSON.
     #[arg(long, value_name = "FILE")]
     machine: PathBuf,
     /// The container to write.
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::name)))]
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
     kind: String,
     /// Where to write it.
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write machines with a planted fault, each with its twin, and truth.json, which says what is wrong with them.
+    Planted {
+        /// The first seed; the same seed gives the same machines.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many dumps to write.
+        #[arg(long, default_value_t = 20)]
+        count: usize,
+        /// The container to write.
+        #[arg(long, value_name = "KIND", value_parser = kinds(), default_value = Kind::Triage.name())]
+        kind: String,
+        /// The folder to write them into; made where it is missing.
+        #[arg(short, long, value_name = "DIR")]
+        output: PathBuf,
+    },
+}
+
+fn kinds() -> PossibleValuesParser {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name))
 }
 
 /// Exit code where nothing could be written.
@@ -42,9 +78,33 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn write(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let machine = Machine::read(&arguments.machine)?;
-    let kind = Kind::named(&arguments.kind).ok_or("no such kind")?;
-    save(&machine, kind, &arguments.output)
+    match (&arguments.command, &arguments.described) {
+        (Some(Command::Planted { seed, count, kind, output }), _) => {
+            planted(*seed, *count, Kind::named(kind).ok_or("no such kind")?, output)
+        }
+        (None, Some(described)) => {
+            let kind = Kind::named(&described.kind).ok_or("no such kind")?;
+            save(&Machine::read(&described.machine)?, kind, &described.output)
+        }
+        (None, None) => Err("nothing to write: give --machine, --kind and -o".into()),
+    }
+}
+
+/// Writes `count` machines: every class in turn, then the next seed.
+fn planted(seed: u64, count: usize, kind: Kind, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut truths = serde_json::Map::new();
+    for (n, class) in (0..count).zip(Class::ALL.into_iter().cycle()) {
+        let seed = seed.wrapping_add((n / Class::ALL.len()) as u64);
+        let (machine, truth) = plant(seed, class)?;
+        // The name tells nothing: who is measured may read it.
+        let name = format!("{n:06}.dmp");
+        save(&machine, kind, &folder.join(&name))?;
+        truths.insert(name, serde_json::to_value(truth)?);
+    }
+    let path = folder.join("truth.json");
+    let text = serde_json::to_string_pretty(&truths)?;
+    Ok(std::fs::write(&path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?)
 }
 
 /// Writes one dump, and leaves no half of one behind.

@@ -7,8 +7,9 @@ use crate::kdbg::Kdbg;
 use crate::kind::{Bits, Kind};
 use crate::memory::Map;
 use crate::paged::Paged;
-use crate::paging::AddressSpace;
+use crate::paging::{AddressSpace, Form, Paging, SelfMap, Walk};
 use crate::physical::PhysicalMemory;
+use crate::raw;
 use crate::secondary::{self, Blob};
 use crate::source::{FileSource, Source, read_full};
 use crate::triage::{self, Triage};
@@ -16,7 +17,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use stopcode_base::{Memory, MissReason, PhysAddr, Problem, Severity, VirtAddr};
+use stopcode_base::{Arch, Memory, MissReason, PhysAddr, Problem, Severity, VirtAddr};
 
 /// Bytes read of every dump: the header and the start of the container's own.
 const HEAD: usize = 0x3000;
@@ -75,13 +76,7 @@ impl Dump {
     fn start(source: &Arc<dyn Source>, whole: Option<Arc<Vec<u8>>>) -> Result<Self, OpenError> {
         let size = source.size();
         let head = read_from_start(source.as_ref(), HEAD as u64)?;
-        let bits = match signature(&head) {
-            Some(bits) => bits,
-            None if !head.is_empty() && is_zero(&head) => {
-                return Err(OpenError::Zeros { zeros: count_zeros(source.as_ref()), size });
-            }
-            None => return Err(refuse(&head)),
-        };
+        let Some(bits) = signature(&head) else { return Self::without_header(source, head) };
         if !is_read_whole(&head, bits) {
             return Self::new(Arc::new(head), source, bits);
         }
@@ -93,6 +88,31 @@ impl Dump {
             None => Arc::new(read_from_start(source.as_ref(), LARGEST_TRIAGE)?),
         };
         Self::new(bytes, source, bits)
+    }
+
+    /// A machine's memory without a dump header, or the reason why this is none.
+    fn without_header(source: &Arc<dyn Source>, head: Vec<u8>) -> Result<Self, OpenError> {
+        let size = source.size();
+        let zeros = if is_zero(&head) { count_zeros(source.as_ref()) } else { 0 };
+        let mut problems = Vec::new();
+        // The first page of a machine may be empty; a file that goes on so is no memory.
+        let raw = if zeros < size.min(MOST_ZEROS) { raw::open(source, &head, &mut problems) } else { None };
+        let Some(raw) = raw else {
+            let was_reserved = zeros > 0 && !head.is_empty();
+            return Err(if was_reserved { OpenError::Zeros { zeros, size } } else { refuse(&head) });
+        };
+        Ok(Self {
+            bytes: Arc::new(head),
+            file_size: size,
+            kind: raw.kind,
+            header: raw.header,
+            triage: None,
+            paged: Some(raw.paged),
+            kdbg: Some(raw.kdbg),
+            secondary: Vec::new(),
+            problems,
+            map: Map::default(),
+        })
     }
 
     /// `bytes` are the whole file, or its first pages if the kind is not read whole.
@@ -231,6 +251,40 @@ impl Dump {
     /// The address space of a process whose `DirectoryTableBase` is `base`, for dumps that hold pages.
     pub fn address_space_at(&self, base: PhysAddr) -> Option<AddressSpace<'_>> {
         self.paged.as_ref().map(|paged| paged.space_at(base))
+    }
+
+    /// Walks the page tables for `at`, as `!pte` and `!vtop` do: those of a process whose `DirectoryTableBase` is
+    /// `base`, or of the crashed processor. A small dump holds a few entries, at their own virtual addresses, and no
+    /// other process'. `None` if the dump does not tell where the tables are.
+    pub fn walk(&self, base: Option<PhysAddr>, at: VirtAddr) -> Option<Walk> {
+        match &self.paged {
+            Some(paged) => paged.walk(base, at),
+            None if base.is_none() => Some(self.self_map()?.walk(self, at)),
+            None => None,
+        }
+    }
+
+    /// Where page tables appear in virtual memory: as the debugger data tells, or where it was before that did.
+    fn self_map(&self) -> Option<SelfMap> {
+        const FIXED: u64 = 0xffff_f680_0000_0000;
+        const FIRST_RANDOM: u32 = 14_393;
+        let build = self.header.minor_version;
+        let kdbg = |name| self.kdbg.as_ref().and_then(|kdbg| kdbg.get(name));
+        let paging = match self.header.arch? {
+            Arch::X64 if kdbg("PagingLevels") == Some(5) => Paging::X64FiveLevel,
+            Arch::X64 => Paging::X64FourLevel,
+            Arch::Arm64 => Paging::Arm64,
+            Arch::X86 if self.header.pae_enabled == Some(false) => Paging::X86,
+            Arch::X86 => Paging::X86Pae,
+            _ => return None,
+        };
+        let form = Form { build, ..Form::new(paging) };
+        if paging.entry_size() == 4 || paging == Paging::X86Pae {
+            return Some(SelfMap::x86(form));
+        }
+        let stated = kdbg("PteBase").filter(|base| *base != 0);
+        let fixed = (paging == Paging::X64FourLevel && build < FIRST_RANDOM).then_some(FIXED);
+        stated.or(fixed).map(|base| SelfMap::new(form, VirtAddr(base)))
     }
 
     /// Address and size of every run of memory that a small dump holds, in ascending order.

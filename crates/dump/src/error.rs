@@ -147,9 +147,12 @@ impl Lookalike {
                 "This is the dump of one program, not of Windows. The dumps of a blue screen are in \
                  C:\\Windows\\Minidump and C:\\Windows\\MEMORY.DMP."
             }
-            Self::UefiRaw => "Convert it on a Windows machine first; firmware dumps are not read yet.",
+            Self::UefiRaw => {
+                "No Windows kernel was found in the memory it holds. Use another dump of the same crash."
+            }
             Self::Elf => {
-                "For a core of a virtual machine, convert it with elf2dmp or the hypervisor's own tool."
+                "If it is the core of a virtual machine, no Windows kernel was found in it: take it without paging \
+                 (dump-guest-memory without -p), or convert it with elf2dmp."
             }
             Self::Text => "Text copied out of WinDbg can be analysed as text.",
             Self::PortableExecutable | Self::Hibernation | Self::EventLog | Self::Unknown => {

@@ -3,9 +3,11 @@
 //! It only grows: a field beyond the `Size` that the block states does not exist in that kernel, which is not the
 //! same as being zero. The table of fields is in `fields.rs`.
 
+mod encoded;
 mod fields;
 
 use crate::bytes::{u16_at, u32_at, u64_at};
+use encoded::Coding;
 use stopcode_base::VirtAddr;
 
 /// Smallest and largest block that is taken for one: Windows XP has 0x290 bytes, 24H2 0x3a0.
@@ -36,6 +38,7 @@ struct Field {
 pub struct Kdbg {
     bytes: Vec<u8>,
     size: usize,
+    encoded: bool,
 }
 
 impl Kdbg {
@@ -45,7 +48,27 @@ impl Kdbg {
         if bytes.get(0x10..0x14)? != b"KDBG" || !SIZES.contains(&size) {
             return None;
         }
-        Some(Self { bytes: bytes.get(..size).unwrap_or(bytes).to_vec(), size })
+        Some(Self { bytes: bytes.get(..size).unwrap_or(bytes).to_vec(), size, encoded: false })
+    }
+
+    /// The block at the start of `bytes`, encoded as a running system keeps it, of a kernel that is loaded at `base`.
+    pub(crate) fn decode(bytes: &[u8], base: VirtAddr) -> Option<Self> {
+        let (words, _) = bytes.as_chunks::<8>();
+        let first = words.first_chunk::<4>()?.map(u64::from_le_bytes);
+        let coding = Coding::of(first, base.0)?;
+        let plain: Vec<u8> =
+            words.iter().flat_map(|word| coding.plain(u64::from_le_bytes(*word)).to_le_bytes()).collect();
+        Some(Self { encoded: true, ..Self::parse(&plain)? })
+    }
+
+    /// False for most places in memory that no block starts at.
+    pub(crate) fn may_start_with(words: [u64; 4], base: VirtAddr) -> bool {
+        words[2] as u32 == u32::from_le_bytes(*b"KDBG") || Coding::of(words, base.0).is_some()
+    }
+
+    /// It was encoded in memory, as a running system keeps it; a crash leaves it decoded.
+    pub fn was_encoded(&self) -> bool {
+        self.encoded
     }
 
     /// The size that the block states, in bytes.

@@ -66,6 +66,12 @@ pub enum Kind {
     Automatic,
     /// DumpType 8, 9 or 10: what newer debuggers write with `.dump`.
     Rdmp(u32),
+    /// No dump: the plain memory of a machine, page after page.
+    Plain,
+    /// No dump: a core file of QEMU's, or of another hypervisor.
+    ElfCore,
+    /// `Raw_Dmp!`: an offline dump, as firmware writes it.
+    UefiRaw,
     /// A DumpType that means nothing to us, or none at all.
     Unknown(u32),
 }
@@ -108,6 +114,9 @@ impl Kind {
             Self::BitmapFull => bits.pick("bitmap_full32", "bitmap_full64"),
             Self::BitmapKernel => bits.pick("bitmap_kernel32", "bitmap_kernel64"),
             Self::Automatic => bits.pick("automatic32", "automatic64"),
+            Self::Plain => bits.pick("memory32", "memory64"),
+            Self::ElfCore => bits.pick("elf_core32", "elf_core64"),
+            Self::UefiRaw => bits.pick("uefi_raw32", "uefi_raw64"),
             Self::Rdmp(_) => bits.pick("rdmp32", "rdmp64"),
             Self::Unknown(_) => bits.pick("unknown32", "unknown64"),
         }
@@ -141,6 +150,9 @@ impl fmt::Display for Kind {
             Self::BitmapFull => f.write_str("complete or active memory dump (bitmap)"),
             Self::BitmapKernel => f.write_str("kernel memory dump (bitmap)"),
             Self::Automatic => f.write_str("automatic memory dump"),
+            Self::Plain => f.write_str("memory image"),
+            Self::ElfCore => f.write_str("core of a virtual machine (ELF)"),
+            Self::UefiRaw => f.write_str("offline dump written by firmware"),
             Self::Rdmp(8) => f.write_str("kernel memory dump written by a debugger (RDMP)"),
             Self::Rdmp(9) => f.write_str("kernel and user memory dump written by a debugger (RDMP)"),
             Self::Rdmp(_) => f.write_str("complete memory dump written by a debugger (RDMP)"),

@@ -29,6 +29,8 @@ mod memory;
 mod paged;
 pub mod paging;
 mod physical;
+mod raw;
+mod search;
 mod secondary;
 mod source;
 mod triage;

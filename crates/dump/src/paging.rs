@@ -6,9 +6,11 @@
 //! `_MMPTE_TRANSITION`, `_MMPTE_PROTOTYPE` and `_MMPTE_SOFTWARE` for the rest.
 
 mod entry;
+mod self_map;
 mod space;
 
-pub use entry::{EntryKind, WalkEntry};
+pub use entry::{EntryFlags, EntryKind, Form, WalkEntry};
+pub use self_map::SelfMap;
 pub use space::{AddressSpace, Mapping, Walk};
 
 /// A form of page tables.
@@ -46,6 +48,20 @@ impl Paging {
             Self::X86 => 4,
             _ => 8,
         }
+    }
+
+    /// Bits of an address that a walk uses.
+    const fn address_bits(self) -> u32 {
+        match self {
+            Self::X64FourLevel | Self::Arm64 => 48,
+            Self::X64FiveLevel => 57,
+            Self::X86 | Self::X86Pae => 32,
+        }
+    }
+
+    /// Bytes that an entry of `level` speaks for.
+    pub(crate) const fn reach(self, level: u8) -> u64 {
+        1 << self.shift(level)
     }
 
     /// The lowest bit of an address that selects an entry of `level`.

@@ -34,6 +34,12 @@ pub trait PhysicalMemory: Send + Sync {
     /// The first run of pages that the dump holds at or after page `from`: its first page frame number and how many
     /// pages. A run may be followed by another without a gap.
     fn next_run(&self, from: u64) -> Option<(u64, u64)>;
+
+    /// The first physical address past all that the container has room for, which no memory of the machine lies
+    /// behind; `None` if it does not tell.
+    fn memory_end(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Pages in a file.
@@ -53,6 +59,15 @@ enum Index {
 impl Pages {
     fn new(source: &Arc<dyn Source>, index: Index) -> Self {
         Self { source: Arc::clone(source), index }
+    }
+
+    /// Runs of pages as first page, count and file offset, and how many of them are damaged.
+    pub(crate) fn placed(
+        source: &Arc<dyn Source>,
+        runs: impl Iterator<Item = (u64, u64, u64)>,
+    ) -> (Self, usize) {
+        let (runs, faults) = Runs::placed(runs);
+        (Self::new(source, Index::Runs(runs)), faults.overlapping + faults.outside)
     }
 
     /// File offset of page `pfn`.
@@ -96,5 +111,13 @@ impl PhysicalMemory for Pages {
             Index::Runs(runs) => runs.next_run(from),
             Index::Bitmap(bitmap) => bitmap.next_run(from),
         }
+    }
+
+    fn memory_end(&self) -> Option<u64> {
+        let pages = match &self.index {
+            Index::Runs(runs) => runs.last_page()?,
+            Index::Bitmap(bitmap) => bitmap.bits(),
+        };
+        pages.checked_mul(PAGE_SIZE)
     }
 }

@@ -3,7 +3,7 @@
 use crate::core::Core;
 use crate::paging;
 use stopcode_base::{Arch, Fact, PhysAddr, VirtAddr};
-use stopcode_dump::paging::{EntryKind, Mapping, Paging};
+use stopcode_dump::paging::{EntryKind, Form, Mapping, Paging};
 
 /// A walk through the page tables, as far as the dump tells it.
 #[derive(Clone, PartialEq, Debug)]
@@ -53,7 +53,11 @@ pub(crate) fn translate(core: &Core, address: VirtAddr) -> Translation {
             let entries = (1..=levels).rev().map(|level| {
                 let found = walk.entries().find(|entry| entry.level == level);
                 let value = found.map(|entry| {
-                    Fact::known((entry.value, entry.kind), format!("physical memory at {:#}", entry.address))
+                    let source = match entry.address {
+                        Some(at) => format!("physical memory at {at:#}"),
+                        None => "self-map".to_owned(),
+                    };
+                    Fact::known((entry.value, entry.kind), source)
                 });
                 TableEntry {
                     level,
@@ -86,7 +90,7 @@ fn by_self_map(core: &Core, address: VirtAddr, paging: Paging) -> Translation {
         .zip(1_u8..)
         .map(|(at, level)| {
             let value = match core.memory().read_u64(*at) {
-                Ok(value) => Fact::known((value, EntryKind::of(paging, level, value)), "self-map"),
+                Ok(value) => Fact::known((value, Form::new(paging).kind(level, value)), "self-map"),
                 Err(miss) => Fact::missing(miss.reason.to_string()),
             };
             TableEntry { level, address: Some(*at), value }

@@ -18,6 +18,7 @@ mod driver;
 pub mod enums;
 mod function;
 mod ntstatus;
+mod search;
 mod table;
 #[cfg(test)]
 mod validation;
@@ -29,3 +30,4 @@ pub use build::{KernelBuild, kernel_build, nt_version, product_name};
 pub use driver::{Category, Confidence, Driver, InboxAlternative, Role, driver};
 pub use function::{Function, FunctionRole, function};
 pub use ntstatus::{NtStatus, ntstatus};
+pub use search::{bug_check_named, functions_named, names_with, ntstatus_named, subcodes, topic, topics};

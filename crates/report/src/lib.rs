@@ -9,6 +9,7 @@
 //! The wording follows `STYLE.md` in the root of the repository.
 
 mod answer;
+mod article;
 mod escape;
 mod facts;
 mod json;
@@ -20,6 +21,7 @@ mod stacks;
 mod table;
 mod words;
 
+pub use article::{Article, Section, article};
 pub use json::schema;
 pub use words::confidence_words;
 

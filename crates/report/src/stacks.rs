@@ -7,6 +7,7 @@ use stopcode_case::{CrossingReport, DumpReport, FrameReport, StackReport};
 
 const FRAMES: usize = 40;
 const OTHER_STACKS: usize = 16;
+const NOTES: usize = 12;
 /// Call sites are never cut, but one that is longer than this does not push all the others' notes to the right.
 const CALL_SITE: usize = 44;
 
@@ -14,6 +15,12 @@ const CALL_SITE: usize = 44;
 pub(crate) fn write(dump: &DumpReport, paper: &mut Paper) {
     let addresses = Addresses::of(dump);
     let Some((first, others)) = dump.stacks.split_first() else { return };
+    if let Some(story) =
+        dump.verdict.as_ref().map(|verdict| verdict.story.join(" ")).filter(|story| !story.is_empty())
+    {
+        paper.heading("What was going on");
+        paper.paragraph(2, &story);
+    }
     paper.heading(&title(first, addresses));
     for (tone, line) in lines(first, dump, addresses) {
         paper.line(2, tone, &line);
@@ -35,6 +42,7 @@ pub(crate) fn write(dump: &DumpReport, paper: &mut Paper) {
             format!("behind frame {:02x} unwind data leads no further: {}.", refused.frame, refused.why);
         paper.item(2, "note: ", Tone::Plain, &text);
     }
+    notes(first, addresses, paper);
     if others.is_empty() {
         return;
     }
@@ -68,6 +76,35 @@ fn title(stack: &StackReport, addresses: Addresses) -> String {
         title.push_str(&format!(", thread {}", addresses.address(thread)));
     }
     title
+}
+
+/// What the frames do, each thing said once.
+fn notes(stack: &StackReport, addresses: Addresses, paper: &mut Paper) {
+    let mut said: Vec<&str> = Vec::new();
+    let frames = stack.frames.iter().enumerate().take(FRAMES);
+    let noted = frames.filter_map(|(number, frame)| Some((number, frame, frame.note.as_deref()?)));
+    let first: Vec<_> = noted
+        .filter(|(_, _, note)| {
+            let new = !said.contains(note);
+            said.push(note);
+            new
+        })
+        .collect();
+    if first.is_empty() {
+        return;
+    }
+    paper.heading("The stack in words");
+    for (number, frame, note) in first.iter().take(NOTES) {
+        paper.item(
+            2,
+            &format!("{number:02x} "),
+            Tone::Plain,
+            &format!("{}: {note}", call_site(frame, addresses)),
+        );
+    }
+    if let Some(rest) = rest(first.len(), NOTES) {
+        paper.paragraph(2, &rest);
+    }
 }
 
 /// The innermost call sites of a stack on a line.

@@ -142,7 +142,41 @@ const SECTIONS: usize = OPTIONAL + 0xf0;
 /// The read-only data, with the debug directory, and the table of functions, each in a page behind the headers.
 const RDATA: usize = 0x1000;
 const PDATA: usize = 0x2000;
-const TEXT: usize = 0x3000;
+pub(crate) const TEXT: usize = 0x3000;
+/// Where unwind data starts, behind the record that names the PDB.
+const UNWIND: usize = RDATA + 0x200;
+
+/// A function of an assembled image: its place, and how many bytes its `sub rsp` takes.
+pub(crate) struct Function {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    pub(crate) frame: u8,
+}
+
+/// What an assembled image is made of.
+pub(crate) struct Assembly<'a> {
+    /// Its code, from [`TEXT`] on.
+    pub(crate) text: &'a [u8],
+    pub(crate) functions: &'a [Function],
+}
+
+/// A PE file with code and unwind data, laid out in the file as in memory.
+pub(crate) fn assemble(module: &Module, assembly: &Assembly<'_>) -> Vec<u8> {
+    let size = (module.size.0 as usize).max(TEXT + assembly.text.len()).next_multiple_of(0x1000);
+    let mut r = Record::zeroed(size);
+    r.put(0, &invent(module, 0x8664));
+    r.u32(OPTIONAL + 0x70 + 8 * 3, PDATA as u32);
+    r.u32(OPTIONAL + 0x70 + 8 * 3 + 4, 12 * assembly.functions.len() as u32);
+    for (n, function) in assembly.functions.iter().enumerate() {
+        let (entry, unwind) = (PDATA + 12 * n, UNWIND + 8 * n);
+        r.u32(entry, function.start).u32(entry + 4, function.end).u32(entry + 8, unwind as u32);
+        // Version 1, a prolog of four bytes, one code: behind byte 4, UWOP_ALLOC_SMALL.
+        let code = 2 | (function.frame / 8).saturating_sub(1) << 4;
+        r.put(unwind, &[1, 4, 1, 0, 4, code, 0, 0]);
+    }
+    r.put(TEXT, &vec![0xcc; size - TEXT]).put(TEXT, assembly.text);
+    r.into_bytes()
+}
 
 /// The first bytes of an image that is described by its list entry alone: headers and, where the PDB is described, the
 /// record that names it.

@@ -50,6 +50,11 @@ const POINTERS: [(&str, usize); 41] = [
     ("EtwpDebuggerData", 0x330),
 ];
 
+/// Names of the fields that hold an address inside the kernel image.
+pub(crate) fn pointer_names() -> impl Iterator<Item = &'static str> {
+    POINTERS.iter().map(|(name, _)| *name)
+}
+
 /// The block of the machine's build, cut to its size there.
 pub(crate) fn block(machine: &Machine, layout: &Layout) -> Result<Vec<u8>, Error> {
     let base = machine.kernel_base()?;

@@ -24,6 +24,7 @@ mod modules;
 mod number;
 mod objects;
 mod physical;
+pub mod plant;
 mod record;
 mod tables;
 pub mod triage;

@@ -1,7 +1,7 @@
 //! Exceptions and faults: 0xA, 0xD1, 0x50, 0x1E, 0x3B, 0x7E, 0x8E, 0xBE and their kin. Where did the instruction
 //! stand, what did it touch, and could it have faulted the way the machine says?
 
-use super::{driver_cause, firmware, memory, processor};
+use super::{cause_on_stack, driver_cause, firmware, memory, processor};
 use crate::facts::{Facts, Standing, Stop, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class, Suspect, SuspectKind};
@@ -77,7 +77,7 @@ fn who_ran(facts: &Facts<'_>, findings: &mut Findings) {
     let label = place.label().unwrap_or_default();
     let command =
         facts.context().map_or_else(|| format!("ln {address:#}"), |context| context.command.clone());
-    let cause = driver_cause(facts, image);
+    let cause = cause_on_stack(facts, image);
     let text = format!("the instruction that faulted is {label}");
     match standing(image) {
         Standing::ThirdParty => {

@@ -5,7 +5,7 @@ use super::{memory, processor};
 use crate::facts::Facts;
 use crate::findings::{Findings, evidence};
 use crate::verdict::Basis;
-use crate::weights;
+use crate::weights::{self, Strength};
 use stopcode_base::{Registers, VirtAddr};
 
 /// A pointer and the address it was used for lie within one page of each other.
@@ -43,7 +43,14 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
-fn found(facts: &Facts<'_>, findings: &mut Findings, weight: f64, text: &str, bit: u32, address: VirtAddr) {
+fn found(
+    facts: &Facts<'_>,
+    findings: &mut Findings,
+    weight: Strength,
+    text: &str,
+    bit: u32,
+    address: VirtAddr,
+) {
     let command = match facts.stop.as_ref().map(|stop| stop.base) {
         Some(0x0a | 0xd1 | 0x50 | 0xbe | 0xfc) => ".bugcheck; r".to_owned(),
         Some(0x3b) => {

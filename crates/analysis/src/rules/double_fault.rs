@@ -217,7 +217,7 @@ fn against_page_line(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAd
             line.windbg(),
             caller.stack_pointer.windbg()
         );
-        findings.supports(&overflow(), item(weights::STRONG, text));
+        findings.supports(&overflow(), item(weights::CLEAR, text));
     } else if below < 0x200 || pointer.0 % PAGE < EXCEPTION_PUSH + TRAP_FRAME {
         let text =
             format!("the stack pointer at the fault, {}, lies at the edge of a page", pointer.windbg());
@@ -366,6 +366,12 @@ fn products(facts: &Facts<'_>, findings: &mut Findings) {
 fn other_readings(findings: &mut Findings) {
     let text = "a double fault can also come from a processor that lost its way";
     findings.supports(&processor(), evidence(Basis::Knowledge, weights::NOTED, text).shown_by(".bugcheck"));
+    let text =
+        "or from code that set the stack pointer wrongly, which hooks and hypervisors of third parties do";
+    findings.supports(
+        &Cause::of(Class::DriverBug),
+        evidence(Basis::Knowledge, weights::NOTED, text).shown_by(".bugcheck"),
+    );
 }
 
 /// Frozen processors obeyed the bug check: they are no cause. Taken up where somebody holds the theory or `!ipi` is shown.

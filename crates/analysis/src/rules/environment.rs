@@ -1,7 +1,7 @@
 //! Around the crash: how long the machine ran, what was in progress, what else is installed.
 
 use crate::facts::Facts;
-use crate::findings::{Findings, evidence};
+use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class};
 use crate::weights;
 
@@ -20,6 +20,13 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         findings.contradicts_all(
             |cause| matches!(cause.class, Class::MemoryHardware | Class::ProcessorHardware),
             &item,
+        );
+    }
+    if facts.stop.is_some() && facts.witness.stacks().is_empty() && facts.code_address().is_none() {
+        let text = "nothing is known but the stop code and its arguments: no stack and no registers";
+        findings.supports(
+            &Cause::of(Class::Unknown),
+            evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k; r"),
         );
     }
     if facts.is_dump() && facts.witness.verifier().value().is_some_and(|verifier| verifier.flags == 0) {

@@ -36,7 +36,7 @@ fn clock_watchdog(facts: &Facts<'_>, findings: &mut Findings) {
     let number = stop.arg(4);
     let text = format!("processor {number} took no clock interrupt for {:#x} ticks", stop.arg(1));
     let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
-    findings.supports(&processor(), item(weights::CLEAR));
+    findings.supports(&processor(), item(weights::LIKELY));
     findings.supports(&firmware(), item(weights::SLIGHT));
     findings.supports(&Cause::of(Class::DeadlockOrHang), item(weights::SLIGHT));
     let hung = facts.witness.processors().iter().find(|p| u64::from(p.number) == number);
@@ -84,7 +84,7 @@ fn dpc_watchdog(facts: &Facts<'_>, findings: &mut Findings) {
     if stop.arg(1) == 0 {
         let text = format!("one DPC ran {:#x} ticks of {:#x} allowed", stop.arg(2), stop.arg(3));
         let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
-        findings.supports(&Cause::of(Class::DriverBug), item(weights::LIKELY));
+        findings.supports(&Cause::of(Class::DriverBug), item(weights::MODERATE));
     } else {
         let text = "DPCs and interrupts took too long in sum (Arg1 1): who took how much is in the processors' history, seldom in a minidump";
         findings.supports(

@@ -36,7 +36,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
             let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
             // Page frames are handed out through lists of pages that drivers fill and return; doing that wrongly damages them
             // more often than memory fails.
-            findings.supports(&Cause::of(Class::PoolCorruptionByDriver), item(weights::LIKELY));
+            findings.supports(&super::pool::by_driver(facts), item(weights::MODERATE));
             findings.supports(&memory(), item(weights::NOTED));
         }
         (0x12b, _) => {
@@ -65,7 +65,7 @@ fn page_table(facts: &Facts<'_>, findings: &mut Findings) {
                 let item = evidence(Basis::Arguments, weight, text.clone());
                 item.shown_by(format!("!pte {pte:#x}")).with_bit(value.trailing_zeros())
             };
-            findings.supports(&memory(), item(weights::STRONG + weights::SLIGHT));
+            findings.supports(&memory(), item(weights::STRONG));
             findings.supports(&processor(), item(weights::SLIGHT));
             findings.contradicts(&Cause::of(Class::PoolCorruptionByDriver), item(weights::MODERATE));
         } else {

@@ -53,7 +53,7 @@ fn left_behind(facts: &Facts<'_>, findings: &mut Findings) {
     );
     findings.supports(
         &Cause::of(Class::DriverBug),
-        evidence(Basis::Arguments, weights::CLEAR, text).shown_by(".bugcheck; !thread"),
+        evidence(Basis::Arguments, weights::LIKELY, text).shown_by(".bugcheck; !thread"),
     );
     findings.missing(
         "which code left it behind: it is no longer on the stack; Driver Verifier would stop it in the act",

@@ -1,15 +1,15 @@
-//! Damaged pool, lists and heap: 0x19, 0xC2, 0xC5, 0x13A, 0x139, 0x18. Who found the damage is seldom who did it.
+//! Damaged pool, lists and heap: 0x19, 0xC2, 0xC5, 0xD0, 0xDE, 0x13A, 0x139, 0x18. Who found the damage is seldom who did it.
 
 use super::{driver_cause, memory};
 use crate::facts::{Facts, Standee, Standing, Stop};
 use crate::findings::{Cause, Findings, evidence};
-use crate::verdict::{Basis, Class};
-use crate::weights;
+use crate::verdict::{Basis, Class, Evidence};
+use crate::weights::{self, Strength};
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
     match stop.base {
-        0x19 | 0xc2 | 0xc5 | 0x13a => damaged(facts, findings),
+        0x19 | 0xc2 | 0xc5 | 0xd0 | 0xde | 0x13a => damaged(facts, findings),
         0x139 => fast_fail(facts, findings, stop.arg(1)),
         0x18 => {
             let text = "an object's reference count fell below zero: somebody released it once too often";
@@ -25,12 +25,12 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
 /// Stops by which Windows says that shared data was found damaged.
 pub(super) const fn is_damage(stop: &Stop) -> bool {
     // Of the fast-fail kinds, a stack cookie (2) and a stack pointer out of bounds (4) are the function's own.
-    matches!(stop.base, 0x19 | 0xc2 | 0xc5 | 0x13a)
+    matches!(stop.base, 0x19 | 0x1a | 0x4e | 0xc2 | 0xc5 | 0xd0 | 0xde | 0x13a)
         || stop.base == 0x139 && !matches!(stop.arguments[0], 2 | 4)
 }
 
 /// Memory damaged by a driver: by the one that stands nearest on the stack, where there is one.
-fn by_driver(facts: &Facts<'_>) -> Cause {
+pub(super) fn by_driver(facts: &Facts<'_>) -> Cause {
     nearest(facts).map_or_else(
         || Cause::of(Class::PoolCorruptionByDriver),
         |(_, image)| Cause::by(Class::PoolCorruptionByDriver, facts.driver_suspect(image)),
@@ -47,7 +47,7 @@ fn damaged(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
     let what = match stop.base {
         0xc2 => "a request to the pool was wrong",
-        0xc5 => "the pool's own lists were damaged",
+        0xc5 | 0xd0 => "the pool's own lists were damaged",
         0x13a => "the kernel heap was found damaged",
         _ => "a pool block was found damaged",
     };
@@ -57,9 +57,19 @@ fn damaged(facts: &Facts<'_>, findings: &mut Findings) {
         stop.arg(1)
     );
     let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
-    findings.supports(&by_driver(facts), item(weights::CLEAR));
+    blame(facts, findings, item);
+}
+
+/// The nearest driver, or whichever damaged the data before; failing memory last.
+fn blame(facts: &Facts<'_>, findings: &mut Findings, item: impl Fn(Strength) -> Evidence) {
+    if nearest(facts).is_some() {
+        findings.supports(&by_driver(facts), item(weights::MODERATE));
+        findings.supports(&Cause::of(Class::PoolCorruptionByDriver), item(weights::NOTED));
+        freeing_driver(facts, findings);
+    } else {
+        findings.supports(&by_driver(facts), item(weights::CLEAR));
+    }
     findings.supports(&memory(), item(weights::NOTED));
-    freeing_driver(facts, findings);
 }
 
 /// The driver that handed the damaged block to the kernel.
@@ -72,7 +82,7 @@ fn freeing_driver(facts: &Facts<'_>, findings: &mut Findings) {
     );
     findings.supports(
         &by_driver(facts),
-        evidence(Basis::Stack, weights::MODERATE, text).shown_by("k").at(nearest.frame.instruction),
+        evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k").at(nearest.frame.instruction),
     );
 }
 
@@ -92,9 +102,8 @@ fn fast_fail(facts: &Facts<'_>, findings: &mut Findings, kind: u64) {
         let cause = nearest(facts)
             .map_or_else(|| Cause::of(Class::DriverBug), |(_, image)| driver_cause(facts, image));
         findings.supports(&cause, item(weights::MODERATE));
+        findings.supports(&memory(), item(weights::NOTED));
     } else {
-        findings.supports(&by_driver(facts), item(weights::CLEAR));
-        freeing_driver(facts, findings);
+        blame(facts, findings, item);
     }
-    findings.supports(&memory(), item(weights::NOTED));
 }

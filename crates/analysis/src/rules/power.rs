@@ -42,7 +42,8 @@ fn driver_power_state(facts: &Facts<'_>, findings: &mut Findings) {
     };
     let command = if stop.arg(1) == 3 { format!("!irp {:#x}", stop.arg(4)) } else { ".bugcheck".to_owned() };
     let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(command.clone());
-    findings.supports(&Cause::of(Class::DriverBug), item(weights::MODERATE));
+    // The device may be a USB one, and what holds the request may be a lock: no more than a base rate.
+    findings.supports(&Cause::of(Class::DriverBug), item(weights::SLIGHT));
     findings.supports(&Cause::of(Class::DeadlockOrHang), item(weights::NOTED));
     let Some(stack) = facts.judged() else { return };
     if let Some((standee, image)) = facts

@@ -16,14 +16,14 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         0x24 => {
             let text = "NTFS found an error in its structures or in reading them";
             let item = |weight| evidence(Basis::Arguments, weight, text).shown_by(".bugcheck");
-            findings.supports(&Cause::of(Class::FilesystemCorruption), item(weights::CLEAR));
+            findings.supports(&Cause::of(Class::FilesystemCorruption), item(weights::LIKELY));
             findings.supports(&storage(), item(weights::MODERATE));
         }
         0x7b | 0xed => {
             let text =
                 "the disk that Windows starts from could not be reached: driver, controller mode or disk";
             let item = |weight| evidence(Basis::Arguments, weight, text).shown_by(".bugcheck");
-            findings.supports(&Cause::of(Class::Misconfiguration), item(weights::CLEAR));
+            findings.supports(&Cause::of(Class::Misconfiguration), item(weights::LIKELY));
             findings.supports(&storage(), item(weights::MODERATE));
         }
         _ => {}
@@ -70,6 +70,6 @@ fn in_page(facts: &Facts<'_>, findings: &mut Findings) {
         None => "kernel data could not be read back from storage".to_owned(),
     };
     let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
-    findings.supports(&storage(), item(weights::CLEAR));
+    findings.supports(&storage(), item(weights::LIKELY));
     findings.supports(&memory(), item(weights::SLIGHT));
 }

@@ -4,9 +4,9 @@ use super::{cause_on_stack, driver_cause};
 use crate::facts::{Facts, Standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class};
-use crate::weights;
+use crate::weights::{self, Strength};
 use stopcode_kernel::StackKind;
-use stopcode_knowledge as knowledge;
+use stopcode_knowledge::{self as knowledge, Category};
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     third_parties(facts, findings);
@@ -44,6 +44,8 @@ fn third_parties(facts: &Facts<'_>, findings: &mut Findings) {
     let weighed_by_access = facts.stop.as_ref().is_some_and(super::access::is_about_code);
     let running =
         facts.code_address().filter(|_| weighed_by_access).and_then(|address| facts.place(address).image);
+    let usual = usual_cause(facts);
+    let most = at_most(facts, usual);
     let mut seen: Vec<&str> = Vec::new();
     for standee in facts.standees(stack).filter(|s| s.standing == Standing::ThirdParty) {
         let Some(image) = standee.frame.place.image.as_deref() else { continue };
@@ -53,16 +55,19 @@ fn third_parties(facts: &Facts<'_>, findings: &mut Findings) {
         let first = seen.is_empty();
         seen.push(image);
         let near = standee.index <= 8;
+        let of_this_kind =
+            known_category(image) == Some(Category::Gpu) && usual == Some(knowledge::Cause::Graphics);
         // That it runs was weighed as such; that it stands on the stack is then no second fact.
         let weight = if running.as_deref() == Some(image) {
             weights::NOTED
         } else {
-            match (first, near, standee.frame.trust.is_high()) {
+            let by_place = match (first, near, standee.frame.trust.is_high()) {
                 (true, true, true) => weights::NEAREST,
                 (true, true, false) | (true, false, true) => weights::LIKELY,
                 (true, false, false) | (false, true, _) => weights::SLIGHT,
                 (false, false, _) => weights::NOTED,
-            }
+            };
+            if of_this_kind { by_place } else { by_place.min(most) }
         };
         let label = standee.frame.place.label().unwrap_or_default();
         let how = if standee.frame.trust.is_high() { "stands" } else { "appears (found by search)" };
@@ -79,6 +84,30 @@ fn third_parties(facts: &Facts<'_>, findings: &mut Findings) {
             evidence(Basis::Stack, weight, text).shown_by(command).at(standee.frame.instruction),
         );
         known_problem(facts, findings, image);
+    }
+}
+
+/// What is most often behind this stop code.
+fn usual_cause(facts: &Facts<'_>) -> Option<knowledge::Cause> {
+    knowledge::bug_check(facts.stop.as_ref()?.base)?.typical_causes.first().copied()
+}
+
+fn known_category(image: &str) -> Option<Category> {
+    knowledge::driver(image).map(|driver| driver.category)
+}
+
+/// What standing on the stack can say of a driver at most. Where the machine, its firmware or a person stops Windows, the
+/// stack is of whoever was interrupted; where a disk, a file system or a graphics card fails, of whoever asked it for
+/// something.
+fn at_most(facts: &Facts<'_>, usual: Option<knowledge::Cause>) -> Strength {
+    use knowledge::Cause::{Filesystem, Firmware, Graphics, HardwareCpu, HardwareMemory, Overclock, Storage};
+    match (facts.stop.as_ref().map(|stop| stop.base), usual) {
+        (Some(0xe2 | 0x1c8 | 0x1ca | 0x1db), _) => weights::NOTED,
+        // Page frames are damaged by those who lock and free pages: they may stand there.
+        (Some(0x1a | 0x4e), _) => weights::MODERATE,
+        (Some(0xef | 0xf4 | 0xc000_021a), _) | (_, Some(Storage | Filesystem | Graphics)) => weights::SLIGHT,
+        (_, Some(Firmware | HardwareCpu | HardwareMemory | Overclock)) => weights::NOTED,
+        _ => weights::DECISIVE,
     }
 }
 

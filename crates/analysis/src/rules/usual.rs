@@ -15,9 +15,13 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     if findings.causes().count() > 1 || findings.is_settled() {
         return; // the case itself tells more than what is usual
     }
-    for (cause, weight) in known.typical_causes.iter().copied().map(of).zip([weights::USUAL, weights::NOTED])
-    {
-        let Some(cause) = cause else { continue };
+    let mut causes: Vec<Cause> = Vec::new();
+    for cause in known.typical_causes.iter().copied().filter_map(of) {
+        if !causes.contains(&cause) {
+            causes.push(cause);
+        }
+    }
+    for (cause, weight) in causes.into_iter().zip([weights::USUAL, weights::NOTED, weights::NOTED]) {
         // Some driver, or a kind of one, is weighed already: "some driver" adds nothing.
         let known = findings
             .causes()
@@ -25,7 +29,8 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         if known {
             continue;
         }
-        let text = format!("{name} is most often brought about by {}", cause.class.words());
+        let often = if weight == weights::USUAL { "most often" } else { "at times" };
+        let text = format!("{name} is {often} brought about by {}", cause.class.words());
         findings.supports(&cause, evidence(Basis::Knowledge, weight, text).shown_by(".bugcheck"));
     }
 }

@@ -1,4 +1,5 @@
-//! Driver Verifier and the checks that name their culprit: 0xC4, 0xC9, 0xC1, 0xC6, 0xD6, 0xE6, 0xCB, 0xCE, 0xD5, 0x10D.
+//! Driver Verifier and the checks that name their culprit: 0xC1, 0xC4, 0xC6, 0xC9, 0xCC, 0xCD, 0xD5, 0xD6, 0xE6,
+//! 0xF1, 0xF6; 0xCB, 0xCE, 0xD4.
 
 use super::driver_cause;
 use crate::facts::{Facts, Standing, standing};
@@ -18,7 +19,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// Stops by which Driver Verifier, or the special pool that it turns on, says who broke a rule.
 pub(super) const fn is_verifiers(base: u32) -> bool {
-    matches!(base, 0xc4 | 0xc9 | 0xc1 | 0xc6 | 0xd6 | 0xe6)
+    matches!(base, 0xc1 | 0xc4 | 0xc6 | 0xc9 | 0xcc | 0xcd | 0xd5 | 0xd6 | 0xe6 | 0xf1 | 0xf6)
 }
 
 /// Verifier stops in the offender's call: the nearest driver below it is who broke the rule.

@@ -1,25 +1,28 @@
 //! One address space: walks, and reads through them.
 
 use super::Paging;
-use super::entry::{EntryKind, WalkEntry};
+use super::entry::{EntryKind, Form, WalkEntry};
+use super::self_map::SelfMap;
 use crate::physical::{PAGE_SIZE, PhysicalMemory};
 use stopcode_base::{Memory, MissReason, PhysAddr, VirtAddr};
 
 /// Entries of the longest walk.
-const MOST_LEVELS: usize = 5;
+pub(super) const MOST_LEVELS: usize = 5;
 
 /// An address space: physical memory seen through the page tables below one root.
 #[derive(Clone, Copy)]
 pub struct AddressSpace<'a> {
     physical: &'a dyn PhysicalMemory,
-    paging: Paging,
+    form: Form,
     root: PhysAddr,
+    /// The root of the upper half, where it has one of its own: TTBR1 of ARM64.
+    kernel: Option<PhysAddr>,
 }
 
 /// What a walk through the page tables met, from the top down, and where it led.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Walk {
-    entries: [Option<WalkEntry>; MOST_LEVELS],
+    pub(super) entries: [Option<WalkEntry>; MOST_LEVELS],
     /// The prototype entry that stands for the page table's, where one does.
     pub prototype: Option<WalkEntry>,
     /// The byte, or why there is none.
@@ -36,21 +39,59 @@ pub enum Mapping {
 }
 
 impl Walk {
+    pub(super) const fn new() -> Self {
+        Self { entries: [None; MOST_LEVELS], prototype: None, outcome: Err(MissReason::NotCanonical) }
+    }
+
     /// The entries of the page tables from the top down, as far as the walk came.
     pub fn entries(&self) -> impl Iterator<Item = &WalkEntry> {
         self.entries.iter().flatten()
     }
+
+    /// Physical address of the byte, where it has one.
+    #[must_use]
+    pub fn physical(&self) -> Option<PhysAddr> {
+        match self.outcome {
+            Ok(Mapping::Physical(at, _)) => Some(at),
+            _ => None,
+        }
+    }
+}
+
+/// An entry on the way, before it is described.
+struct Met {
+    level: u8,
+    at: PhysAddr,
+    value: u64,
+    kind: EntryKind,
 }
 
 impl<'a> AddressSpace<'a> {
     /// The address space whose top table CR3 or TTBR points to; bits of `base` that are no address are left out.
     pub fn new(physical: &'a dyn PhysicalMemory, paging: Paging, base: PhysAddr) -> Self {
-        Self { physical, paging, root: PhysAddr(paging.root(base.0)) }
+        Self::with_form(physical, Form::new(paging), base)
+    }
+
+    /// The same, its entries read as `form` tells.
+    pub fn with_form(physical: &'a dyn PhysicalMemory, form: Form, base: PhysAddr) -> Self {
+        Self { physical, form, root: PhysAddr(form.paging.root(base.0)), kernel: None }
+    }
+
+    /// The same, addresses of the upper half going through the table at `base`: TTBR1 of ARM64, where it is not the
+    /// other half of TTBR0's table, as Windows has it.
+    #[must_use]
+    pub fn with_kernel_table(self, base: PhysAddr) -> Self {
+        Self { kernel: Some(PhysAddr(self.form.paging.root(base.0))), ..self }
     }
 
     /// The form of its page tables.
     pub fn paging(&self) -> Paging {
-        self.paging
+        self.form.paging
+    }
+
+    /// How its entries are read.
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// Where its top table lies.
@@ -58,34 +99,58 @@ impl<'a> AddressSpace<'a> {
         self.root
     }
 
+    /// Where the tables show themselves: the entry of the top table that leads back to it.
+    pub fn self_map(&self) -> Option<SelfMap> {
+        SelfMap::find(self.form, self.kernel.unwrap_or(self.root), |at| self.word(at).ok())
+    }
+
     /// Walks the page tables for `address`.
     pub fn walk(&self, address: VirtAddr) -> Walk {
-        let mut walk =
-            Walk { entries: [None; MOST_LEVELS], prototype: None, outcome: Err(MissReason::NotCanonical) };
-        if self.paging.is_canonical(address.0) {
-            walk.outcome = self.descend(address, &mut walk);
-        }
+        let mut walk = Walk::new();
+        let mut slots = walk.entries.iter_mut();
+        let mut record = |met: Met, is_prototype: bool| {
+            let entry = WalkEntry {
+                level: met.level,
+                address: Some(met.at),
+                mapped_at: None,
+                value: met.value,
+                kind: met.kind,
+                flags: self.form.flags(met.level, met.value, address),
+            };
+            if is_prototype {
+                walk.prototype = Some(entry);
+            } else if let Some(slot) = slots.next() {
+                *slot = Some(entry);
+            }
+        };
+        walk.outcome = self.descend(address, &mut record);
         walk
     }
 
-    fn descend(&self, address: VirtAddr, walk: &mut Walk) -> Result<Mapping, MissReason> {
-        let mut table = self.root;
-        let levels = (1..=self.paging.levels()).rev();
-        for (level, slot) in levels.zip(&mut walk.entries) {
-            let at = table.plus(self.paging.index(level, address.0) * self.paging.entry_size());
+    /// Where the byte at `address` is.
+    pub(crate) fn translate(&self, address: VirtAddr) -> Result<Mapping, MissReason> {
+        self.descend(address, &mut |_, _| ())
+    }
+
+    fn descend(&self, address: VirtAddr, record: &mut impl FnMut(Met, bool)) -> Result<Mapping, MissReason> {
+        let paging = self.form.paging;
+        if !paging.is_canonical(address.0) {
+            return Err(MissReason::NotCanonical);
+        }
+        let mut table = self.root_of(address);
+        for level in (1..=paging.levels()).rev() {
+            let at = table.plus(paging.index(level, address.0) * paging.entry_size());
             let value = self.word(at).map_err(|_| MissReason::TableNotInDump { level })?;
-            let kind = EntryKind::of(self.paging, level, value);
-            *slot = Some(WalkEntry { level, address: at, value, kind });
+            let kind = self.form.kind(level, value);
+            record(Met { level, at, value, kind }, false);
             match kind {
                 EntryKind::Valid(next) | EntryKind::Transition(next) => table = next,
-                EntryKind::Large(page) => {
-                    let size = 1 << self.paging.shift(level);
-                    return Ok(inside(page, address, size));
-                }
+                EntryKind::Large(page) => return Ok(inside(page, address, 1 << paging.shift(level))),
                 EntryKind::Prototype(prototype) if level == 1 => {
-                    let entry = self.prototype(VirtAddr(prototype))?;
-                    walk.prototype = Some(entry);
-                    return match entry.kind {
+                    let met = self.prototype(VirtAddr(prototype))?;
+                    let kind = met.kind;
+                    record(met, true);
+                    return match kind {
                         EntryKind::Valid(page) | EntryKind::Transition(page) => {
                             Ok(inside(page, address, PAGE_SIZE))
                         }
@@ -102,18 +167,19 @@ impl<'a> AddressSpace<'a> {
 
     /// The prototype entry at `address`. Its own page must be mapped without another prototype: one that is not is
     /// not followed, which is also what ends a circle.
-    fn prototype(&self, address: VirtAddr) -> Result<WalkEntry, MissReason> {
-        let mut table = self.root;
-        if !self.paging.is_canonical(address.0) {
+    fn prototype(&self, address: VirtAddr) -> Result<Met, MissReason> {
+        let paging = self.form.paging;
+        let mut table = self.root_of(address);
+        if !paging.is_canonical(address.0) {
             return Err(MissReason::NotResident);
         }
-        for level in (1..=self.paging.levels()).rev() {
-            let at = table.plus(self.paging.index(level, address.0) * self.paging.entry_size());
+        for level in (1..=paging.levels()).rev() {
+            let at = table.plus(paging.index(level, address.0) * paging.entry_size());
             let value = self.word(at).map_err(|_| MissReason::TableNotInDump { level })?;
-            match EntryKind::of(self.paging, level, value) {
+            match self.form.kind(level, value) {
                 EntryKind::Valid(next) | EntryKind::Transition(next) => table = next,
                 EntryKind::Large(page) => {
-                    let within = address.0 & ((1 << self.paging.shift(level)) - 1);
+                    let within = address.0 & ((1 << paging.shift(level)) - 1);
                     return self.prototype_at(page.plus(within));
                 }
                 _ => return Err(MissReason::NotResident),
@@ -122,15 +188,22 @@ impl<'a> AddressSpace<'a> {
         self.prototype_at(table.plus(address.0 % PAGE_SIZE))
     }
 
-    fn prototype_at(&self, at: PhysAddr) -> Result<WalkEntry, MissReason> {
+    fn prototype_at(&self, at: PhysAddr) -> Result<Met, MissReason> {
         let value = self.word(at)?;
-        Ok(WalkEntry { level: 1, address: at, value, kind: EntryKind::of(self.paging, 1, value) })
+        Ok(Met { level: 1, at, value, kind: self.form.kind(1, value) })
+    }
+
+    fn root_of(&self, address: VirtAddr) -> PhysAddr {
+        match self.kernel {
+            Some(kernel) if address.0 >> 55 & 1 == 1 => kernel,
+            _ => self.root,
+        }
     }
 
     /// An entry of a page table.
     fn word(&self, at: PhysAddr) -> Result<u64, MissReason> {
         let mut bytes = [0; 8];
-        let size = self.paging.entry_size() as usize;
+        let size = self.form.paging.entry_size() as usize;
         let entry = bytes.get_mut(..size).unwrap_or_default();
         match self.physical.read_physical(at, entry)? {
             got if got == size => Ok(u64::from_le_bytes(bytes)),
@@ -140,24 +213,25 @@ impl<'a> AddressSpace<'a> {
 }
 
 /// The place of `address` inside a page of `size` bytes at `page`.
-fn inside(page: PhysAddr, address: VirtAddr, size: u64) -> Mapping {
+pub(super) fn inside(page: PhysAddr, address: VirtAddr, size: u64) -> Mapping {
     let offset = address.0 & (size - 1);
     Mapping::Physical(page.plus(offset), size - offset)
 }
 
 /// What an entry that leads nowhere means for the byte at `address`.
-fn miss(kind: EntryKind, level: u8, address: VirtAddr) -> Result<Mapping, MissReason> {
+pub(super) fn miss(kind: EntryKind, level: u8, address: VirtAddr) -> Result<Mapping, MissReason> {
     match kind {
         EntryKind::DemandZero if level == 1 => Ok(Mapping::Zeros(PAGE_SIZE - address.0 % PAGE_SIZE)),
         EntryKind::PageFile { .. } => Err(MissReason::PagedOut),
-        EntryKind::Prototype(_) | EntryKind::PrototypeInVad => Err(MissReason::NotResident),
+        EntryKind::PrototypeInVad => Err(MissReason::InVad),
+        EntryKind::Prototype(_) | EntryKind::File => Err(MissReason::NotResident),
         _ => Err(MissReason::NotMapped { level }),
     }
 }
 
 impl Memory for AddressSpace<'_> {
     fn read_some(&self, at: VirtAddr, buffer: &mut [u8]) -> Result<usize, MissReason> {
-        match self.walk(at).outcome? {
+        match self.translate(at)? {
             Mapping::Physical(page, size) => {
                 let room = buffer.len().min(usize::try_from(size).unwrap_or(usize::MAX));
                 self.physical.read_physical(page, buffer.get_mut(..room).unwrap_or_default())
@@ -173,7 +247,7 @@ impl Memory for AddressSpace<'_> {
 
 impl std::fmt::Debug for AddressSpace<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} at {:#}", self.paging, self.root)
+        write!(f, "{:?} at {:#}", self.form.paging, self.root)
     }
 }
 
@@ -237,7 +311,7 @@ mod tests {
         let pages = four_levels(0x8000_0000_0000_9063);
         let walk = x64(&pages).walk(AT.plus(8));
         let entries: Vec<_> =
-            walk.entries().map(|entry| (entry.level, entry.address.0, entry.value)).collect();
+            walk.entries().map(|entry| (entry.level, entry.address.unwrap().0, entry.value)).collect();
         assert_eq!(
             entries,
             [
@@ -260,7 +334,7 @@ mod tests {
         assert_eq!(reason(&pages, VirtAddr(1 << 47)), MissReason::NotCanonical);
         assert_eq!(reason(&four_levels(0xa063), AT), MissReason::NotInDump);
         assert_eq!(reason(&four_levels(7 << 32 | 0x80), AT), MissReason::PagedOut);
-        assert_eq!(reason(&four_levels(0xffff_ffff_0000_0400), AT), MissReason::NotResident);
+        assert_eq!(reason(&four_levels(0xffff_ffff_0000_0400), AT), MissReason::InVad);
         let gap = Pages::with(&[(0x1008, 0x2063)]);
         assert_eq!(reason(&gap, AT), MissReason::TableNotInDump { level: 3 });
         assert_eq!(reason(&Pages::default(), AT), MissReason::TableNotInDump { level: 4 });
@@ -289,7 +363,10 @@ mod tests {
         };
         let pages = with(0x9063);
         let walk = x64(&pages).walk(AT);
-        assert_eq!(walk.prototype.map(|entry| (entry.address.0, entry.value)), Some((0x5000, 0x9063)));
+        assert_eq!(
+            walk.prototype.map(|entry| (entry.address.unwrap().0, entry.value)),
+            Some((0x5000, 0x9063))
+        );
         assert_eq!(x64(&pages).read_u64(AT), Ok(TEXT));
         assert_eq!(x64(&with(0x9890)).read_u64(AT), Ok(TEXT));
         assert_eq!(x64(&with(0x80)).read_u64(AT), Ok(0));
@@ -373,5 +450,43 @@ mod tests {
         for at in [0x8040_4000, 0x8040_5000, 0x8081_2340] {
             assert_eq!(space.read_u64(VirtAddr(at)), Ok(TEXT), "{at:#x}");
         }
+    }
+
+    #[test]
+    fn the_halves_of_arm64_may_have_tables_of_their_own() {
+        let pages = Pages::with(&[
+            (0x1000, 0x2003),
+            (0x2000, 0x3003),
+            (0x3000, 0x4003),
+            (0x4020, 0x9703),
+            (0x5ff8, 0x2003),
+            (0x9000, TEXT),
+        ]);
+        let space = AddressSpace::new(&pages, Paging::Arm64, PhysAddr(0x1000));
+        let (user, kernel) = (VirtAddr(0x4000), VirtAddr(0xffff_ff80_0000_4000));
+        assert_eq!(space.read_u64(user), Ok(TEXT));
+        assert_eq!(space.read_u8(kernel).unwrap_err().reason, MissReason::NotMapped { level: 4 });
+        let split = space.with_kernel_table(PhysAddr(0x5000));
+        assert_eq!((split.read_u64(user), split.read_u64(kernel)), (Ok(TEXT), Ok(TEXT)));
+    }
+
+    #[test]
+    fn tables_show_themselves() {
+        let mut pages = four_levels(0x9063);
+        assert_eq!(x64(&pages).self_map(), None);
+        pages.put(0x1000 + 8 * 0x1fb, &0x8000_0000_0000_1063_u64.to_le_bytes());
+        let space = x64(&pages);
+        let map = space.self_map().unwrap();
+        assert_eq!(map.base(), VirtAddr(0xffff_fd80_0000_0000));
+        for entry in space.walk(AT).entries() {
+            let at = map.entry(entry.level, AT).unwrap();
+            assert_eq!(space.read_u64(at), Ok(entry.value), "level {}", entry.level);
+        }
+        // Through the tables' own addresses a walk meets the same entries and ends at the same place.
+        let (direct, shown) = (space.walk(AT.plus(5)), map.walk(&space, AT.plus(5)));
+        assert_eq!(direct.outcome, shown.outcome);
+        let seen =
+            |walk: &Walk| -> Vec<_> { walk.entries().map(|e| (e.level, e.value, e.kind, e.flags)).collect() };
+        assert_eq!(seen(&direct), seen(&shown));
     }
 }

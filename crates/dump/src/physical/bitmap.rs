@@ -16,16 +16,17 @@ pub(super) struct Bitmap {
     before: Vec<u64>,
     set: u64,
     first_page: u64,
+    bits: u64,
 }
 
 impl Bitmap {
     /// `bytes` hold the bits, the lowest of the first byte being page 0; bits from `bits` on do not count. Pages lie
     /// in the file from `first_page` on.
     pub(super) fn new(bytes: &[u8], bits: u64, first_page: u64) -> Self {
-        let mut words: Vec<u64> = bytes
-            .chunks(8)
-            .map(|chunk| chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
-            .collect();
+        let (whole, rest) = bytes.as_chunks::<8>();
+        let mut words: Vec<u64> = Vec::with_capacity(whole.len() + 1);
+        words.extend(whole.iter().map(|word| u64::from_le_bytes(*word)));
+        words.push(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
         let whole = usize::try_from(bits / WORD).unwrap_or(usize::MAX);
         words.truncate(whole.saturating_add(1));
         if let Some(last) = words.get_mut(whole) {
@@ -40,7 +41,7 @@ impl Bitmap {
                 start
             })
             .collect();
-        Self { words, before, set, first_page }
+        Self { words, before, set, first_page, bits }
     }
 
     /// File offset of page `pfn`.
@@ -57,6 +58,11 @@ impl Bitmap {
     /// The file offset after the last page.
     pub(super) fn end(&self) -> u64 {
         self.first_page.saturating_add(self.set.saturating_mul(PAGE_SIZE))
+    }
+
+    /// How many pages it tells of, held or not.
+    pub(super) fn bits(&self) -> u64 {
+        self.bits
     }
 
     pub(super) fn page_count(&self) -> u64 {

@@ -36,7 +36,7 @@ pub(crate) fn parse(
 ) -> Option<Pages> {
     let mut reader = Reader { source, bits, head, problems };
     let index = match kind {
-        Kind::Triage | Kind::HeaderOnly => return None,
+        Kind::Triage | Kind::HeaderOnly | Kind::Plain | Kind::ElfCore | Kind::UefiRaw => return None,
         Kind::Rdmp(number) => reader.rdmp(number)?,
         Kind::Full => reader.runs()?,
         Kind::Summary | Kind::BitmapFull | Kind::BitmapKernel | Kind::Automatic | Kind::Unknown(_) => {

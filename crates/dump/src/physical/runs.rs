@@ -35,14 +35,25 @@ pub(super) struct Faults {
 impl Runs {
     /// Runs of first page and count, in the order in which the file stores their pages from `first_page` on.
     pub(super) fn new(stored: impl Iterator<Item = (u64, u64)>, first_page: u64) -> (Self, Faults) {
-        let mut faults = Faults::default();
         let mut next = first_page;
-        let mut runs = Vec::new();
-        for (start, count) in stored {
-            let end = start.saturating_add(count);
+        let placed = stored.map(|(start, count)| {
             let offset = next;
             // A run that is not believed still takes its place in the file: what follows it lies behind.
             next = next.saturating_add(count.saturating_mul(PAGE_SIZE));
+            (start, count, offset)
+        });
+        let (runs, faults) = Self::placed(placed);
+        (Self { end: next, ..runs }, faults)
+    }
+
+    /// Runs of first page, count and file offset.
+    pub(super) fn placed(stored: impl Iterator<Item = (u64, u64, u64)>) -> (Self, Faults) {
+        let mut faults = Faults::default();
+        let mut runs = Vec::new();
+        let mut last = 0;
+        for (start, count, offset) in stored {
+            let end = start.saturating_add(count);
+            last = last.max(offset.saturating_add(count.saturating_mul(PAGE_SIZE)));
             if end > PFN_LIMIT {
                 faults.outside += 1;
             }
@@ -63,7 +74,7 @@ impl Runs {
             run.start < run.end
         });
         let pages = runs.iter().map(|run| run.end - run.start).sum();
-        (Self { list: runs, end: next, pages }, faults)
+        (Self { list: runs, end: last, pages }, faults)
     }
 
     /// File offset of page `pfn`.
@@ -76,6 +87,11 @@ impl Runs {
     /// The file offset after the last page.
     pub(super) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// The page after the last one.
+    pub(super) fn last_page(&self) -> Option<u64> {
+        self.list.last().map(|run| run.end)
     }
 
     pub(super) fn page_count(&self) -> u64 {

@@ -61,6 +61,7 @@ fn frame(
         crossing: None,
         uncertain: false,
         unloaded: false,
+        note: (symbol == Some("KiDoubleFaultAbort")).then(|| t("Trap entry for double faults.")),
     }
 }
 
@@ -119,6 +120,7 @@ fn frames(t: Text<'_>) -> Vec<FrameReport> {
         crossing: None,
         uncertain: false,
         unloaded: false,
+        note: None,
     });
     frames
 }
@@ -297,6 +299,10 @@ pub(crate) fn full_dump(t: Text<'_>) -> DumpReport {
             summary: t(
                 "Windows stopped because processor 4 faulted twice at once while it sent an interrupt to the other processors. Intel's storage driver iaStor.sys had asked for the lock that led there.",
             ),
+            story: vec![
+                t("A worker thread of the kernel was running a queued work item."),
+                t("It went through iaStor.sys."),
+            ],
             bucket: BucketReport {
                 id: t("6f1d9a30c2b4e875"),
                 version: 1,

@@ -52,6 +52,29 @@ pub struct Registers {
 }
 
 impl Registers {
+    /// Gives a general register its value, by the processor's own number of it.
+    pub(crate) fn set(&mut self, number: u8, value: u64) {
+        let slot = match number {
+            0 => &mut self.rax,
+            1 => &mut self.rcx,
+            2 => &mut self.rdx,
+            3 => &mut self.rbx,
+            4 => &mut self.rsp,
+            5 => &mut self.rbp,
+            6 => &mut self.rsi,
+            7 => &mut self.rdi,
+            8 => &mut self.r8,
+            9 => &mut self.r9,
+            10 => &mut self.r10,
+            11 => &mut self.r11,
+            12 => &mut self.r12,
+            13 => &mut self.r13,
+            14 => &mut self.r14,
+            _ => &mut self.r15,
+        };
+        *slot = Hex(value);
+    }
+
     /// General registers in the processor's own numbering: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15.
     pub(crate) fn general(&self) -> [u64; 16] {
         [

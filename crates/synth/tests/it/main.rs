@@ -9,5 +9,6 @@
 
 mod containers;
 mod descriptions;
+mod planted;
 mod reader;
 mod samples;
