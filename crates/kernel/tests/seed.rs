@@ -138,3 +138,43 @@ fn without_symbols_there_are_modules_and_offsets() {
     assert_eq!(labels[8], "iaStor+0x253f5");
     assert!(labels.iter().all(|label| !label.contains('!')));
 }
+
+/// What the processor itself would read says which stack the double fault is handled on.
+#[test]
+fn the_processors_tables_lead_to_the_double_faults_stack() {
+    let machine = machine(&["symbols"]);
+    for processor in machine.processor_states() {
+        let table = machine.interrupt_table(&processor);
+        let gates = table.value().unwrap();
+        let gate = |vector| gates.iter().find(|entry| entry.vector == vector && entry.present).unwrap();
+        let (double_fault, page_fault) = (gate(8), gate(14));
+        assert_eq!((double_fault.ist, page_fault.ist), (1, 0));
+        assert_eq!(machine.place(double_fault.handler).label().as_deref(), Some("nt!KiDoubleFaultAbort"));
+        assert_eq!(machine.place(page_fault.handler).label().as_deref(), Some("nt!KiPageFault"));
+        let task = *machine.task_state(&processor).value().unwrap();
+        if processor.number == 4 {
+            // The trap frame that KiDoubleFaultAbort builds there ends where the stack does.
+            assert_eq!(task.ist[0], VirtAddr(0xfffff880_009b9f30 + 0x190));
+            assert_eq!(task.rsp0, BASE.minus(0x250));
+        }
+    }
+}
+
+#[test]
+fn the_machine_is_the_posts() {
+    let machine = machine(&[]);
+    assert_eq!(machine.stop().code, 0x7f);
+    assert_eq!(machine.stop().arguments, [8, 0x80050033, 0x406f8, 0xfffff800_032aa875]);
+    let states = machine.processor_states();
+    let frozen: Vec<_> = states.iter().map(|p| (p.ipi.frozen.get(), p.ipi.target_count.get())).collect();
+    let others = (Some(2), Some(0));
+    let running = (Some(0), Some(0));
+    assert_eq!(frozen, [others, others, others, others, running, others, others, others]);
+    // The push that met the guard page while the first fault was being delivered.
+    let special = states[4].special.value().unwrap();
+    assert_eq!((special.cr2, special.cr0), (LIMIT.0 - 0x38, 0x80050033));
+    let verifier = machine.verifier_state();
+    assert_eq!(verifier.value().and_then(|v| v.flags.get()).map(|flags| flags & 2), Some(2), "forced IRQL");
+    let images: Vec<&str> = machine.modules().iter().map(|module| module.image.as_str()).collect();
+    assert!(["iastor.sys", "kl1.sys", "klif.sys"].iter().all(|name| images.contains(name)), "{images:?}");
+}
