@@ -72,7 +72,10 @@ fn the_double_fault_crosses_from_its_own_stack() {
     assert_eq!(areas[4..91], [Some(StackArea::Thread); 87]);
     let crossing = frames[3].crossing.unwrap();
     assert_eq!((crossing.turn, frames[3].trust), (Turn::DoubleFault, Trust::MachineFrame));
-    assert_eq!((frames[2].trap_frame, frames[2].place.offset), (Some(VirtAddr(0xfffff880_009b9f30)), 0x73632));
+    assert_eq!(
+        (frames[2].trap_frame, frames[2].place.offset),
+        (Some(VirtAddr(0xfffff880_009b9f30)), 0x73632)
+    );
 }
 
 /// What every frame takes: together it is the whole stack, and the last of it lies beyond the limit.
@@ -87,7 +90,11 @@ fn byte_counts_prove_the_overflow() {
     let most = &stack.module_use()[0];
     assert_eq!((most.module.as_deref(), most.bytes > 0x2000), (Some("Ntfs"), true));
     let iastor = stack.module_use().into_iter().find(|m| m.module.as_deref() == Some("iaStor")).unwrap();
-    assert_eq!((iastor.frames, iastor.bytes), (5, 0x1e0), "the driver named by the post takes two hundredths");
+    assert_eq!(
+        (iastor.frames, iastor.bytes),
+        (5, 0x1e0),
+        "the driver named by the post takes two hundredths"
+    );
     let guard = machine.page_table_entries(LIMIT.minus(8));
     let lowest = machine.page_table_entries(LIMIT);
     assert_eq!(guard.first().map(|pte| (pte.level, pte.valid())), Some((1, false)));

@@ -11,8 +11,8 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use stopcode_base::{Memory, MissReason, Registers, SliceMemory, VirtAddr, X64Registers};
 use stopcode_unwind::{
-    Code, CodeAt, End, Frame, FrameRegisters, ImageView, Images, Options, Reason, Stack, StackKind, StackRange,
-    Trust, walk, walk_with_images,
+    Code, CodeAt, End, Frame, FrameRegisters, ImageView, Images, Options, Reason, Stack, StackKind,
+    StackRange, Trust, walk, walk_with_images,
 };
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples");
