@@ -32,6 +32,7 @@ pub(crate) fn ci(root: &Path) -> anyhow::Result<()> {
         step("lint", "cargo clippy --workspace --all-targets --all-features --locked -- -D warnings"),
         step("README: the main job, without network", &offline(&readme.main_job)),
         step("README: the tests", &counted(&readme.tests)),
+        step("stopcode synth", "cargo test --locked -p stopcode --features synth --test synth"),
         Step {
             name: "docs".to_owned(),
             line: "cargo doc --workspace --no-deps --document-private-items --locked".to_owned(),

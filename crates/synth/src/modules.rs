@@ -18,7 +18,6 @@ const POOL: u64 = 0xffff_9f00_0000_0000;
 const RING: u64 = POOL + 0x100_0000;
 const RING_ENTRIES: usize = 50;
 const RING_ENTRY: usize = 0x28;
-const MACHINE_AMD64: u16 = 0x8664;
 /// The first build whose entries end with the image's time stamp.
 const FIRST_WITH_STAMP: u32 = 10_240;
 
@@ -96,7 +95,7 @@ pub(crate) fn images(machine: &Machine) -> Result<Vec<(u64, Vec<u8>)>, Error> {
     let mut parts = Vec::new();
     for module in &machine.modules {
         if module.contents.is_empty() {
-            parts.push((module.base.0, image::invent(module, MACHINE_AMD64)));
+            parts.push((module.base.0, image::invent(module, machine.arch.machine())));
             continue;
         }
         let image = image::load(&module.contents, module.base.0, &module.file)?;
