@@ -60,7 +60,7 @@ fn one_dump(criterion: &mut Criterion) {
 fn folder(criterion: &mut Criterion) {
     let folder = std::env::temp_dir().join(format!("stopcode-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let description = std::fs::read_to_string(sample("seed-double-fault.json")).unwrap();
+    let description = std::fs::read_to_string(sample("driver-null-write.json")).unwrap();
     let machine = stopcode_synth::Machine::from_json(&description).unwrap();
     let mut size = 0;
     for seed in 0..FOLDER {

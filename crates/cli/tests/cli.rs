@@ -243,7 +243,7 @@ fn several_inputs_give_a_series() {
         let unread: Vec<bool> =
             each(&series, "dumps/*").into_iter().map(|dump| dump["verdict"].is_null()).collect();
         assert_eq!(unread.iter().position(|unread| *unread), Some(names.len() - 1), "{kind}");
-        // The samples are of machines that have nothing in common.
+        // No two of the samples are grouped.
         assert_eq!(series["cases"].as_array().unwrap().len(), samples().len(), "{kind}");
         for case in each(&series, "cases/*") {
             for name in ["machine", "members", "summary", "hypotheses"] {

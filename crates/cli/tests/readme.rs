@@ -6,14 +6,14 @@ use std::process::Command;
 fn the_readme_shows_real_output() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let output = Command::new(env!("CARGO_BIN_EXE_stopcode"))
-        .args(["analyze", "samples/seed-double-fault.dmp"])
+        .args(["analyze", "samples/seed-double-fault-kernel.dmp"])
         .current_dir(root)
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     let path = format!("{root}/README.md");
     let readme = std::fs::read_to_string(&path).unwrap().replace("\r\n", "\n");
-    let prompt = "$ stopcode analyze samples/seed-double-fault.dmp\n";
+    let prompt = "$ stopcode analyze samples/seed-double-fault-kernel.dmp\n";
     let (before, rest) = readme.split_once(prompt).expect("the README shows this command");
     let (shown, after) = rest.split_once("```").expect("the example's fence is closed");
     // The README stops before the facts for the analyst, which are long.

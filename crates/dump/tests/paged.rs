@@ -284,7 +284,7 @@ fn opening_64_gib_reads_the_bitmap_and_no_page() {
 
 static DUMPS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/driver-null-write.json");
-    let machine = stopcode_synth::Machine::from_json(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let machine = stopcode_synth::Machine::read(path.as_ref()).unwrap();
     PAGED.into_iter().map(|kind| container::write(&machine, kind).unwrap()).collect()
 });
 

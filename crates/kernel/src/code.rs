@@ -6,6 +6,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use stopcode_base::VirtAddr;
+use stopcode_image::CodeView;
 use stopcode_symbols::{Found, ImageNames, Reach, SymbolSource, SymbolTable, WantedImage, demangle};
 use stopcode_unwind::{Code, CodeAt};
 
@@ -109,7 +110,7 @@ impl CodeMap {
     fn names<'a>(&self, range: &'a Range) -> Option<&'a SymbolTable> {
         let find = || {
             let size = range.end.offset_from(range.start)?;
-            let found = names_of(&self.symbols, &range.image, range.time_date_stamp, size)?;
+            let found = names_of(&self.symbols, &range.image, range.time_date_stamp, size, None)?;
             Some(found.symbols)
         };
         range.names.get_or_init(find).as_deref()
@@ -133,18 +134,19 @@ impl CodeMap {
     }
 }
 
-/// The names of an image, by its name and what its header says.
+/// The names of an image, by its name and what its header says, and by the PDB it names where that can be read.
 pub(crate) fn names_of(
     symbols: &SymbolSource,
     image: &str,
     time_date_stamp: Option<u32>,
     size: u64,
+    codeview: Option<CodeView>,
 ) -> Option<ImageNames> {
     symbols.names_of(&WantedImage {
         names: &names_for(image),
         time_date_stamp: time_date_stamp?,
         size_of_image: u32::try_from(size).ok()?,
-        codeview: None,
+        codeview,
     })
 }
 

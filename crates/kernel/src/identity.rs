@@ -1,11 +1,12 @@
 //! Which kernel it is: by the identity of its image, else by where its globals lie, else by the header alone.
 
-use crate::code;
 use crate::module::Module;
+use crate::{code, images};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use stopcode_base::{Arch, Fact, VirtAddr};
 use stopcode_dump::{Dump, FieldKind};
+use stopcode_image::CodeView;
 use stopcode_knowledge::nt_version;
 use stopcode_symbols::{Identification, SymbolSource, SymbolTable, identify as vote};
 
@@ -84,7 +85,8 @@ pub(crate) fn identify(
         ),
     };
     let revision = version.value().and_then(|version| version.split('.').nth(3)?.parse().ok());
-    let names = names(voted.as_ref(), &borrowed, build, kernel, symbols);
+    let recorded = kernel.filter(|_| symbols.has_paths()).and_then(|module| images::codeview(dump, module));
+    let names = names(voted.as_ref(), &borrowed, build, kernel.map(|module| (module, recorded)), symbols);
     let described = names.as_ref().map(|(described, _)| described.clone());
     (Build { version, kernel_base, revision, fingerprint, names: described }, names.map(|(_, table)| table))
 }
@@ -117,13 +119,13 @@ fn pointers(dump: &Dump, base: VirtAddr, size: u64) -> Vec<(&'static str, u64)> 
         .collect()
 }
 
-/// Names, only from symbols that are exactly this kernel's: by the PDB the fingerprint names, by the image's own record,
-/// else by a vote over the files given. With no symbols given nothing is read.
+/// Names, only from symbols that are exactly this kernel's: by the PDB the fingerprint names, by the record of the image
+/// itself, in the dump's memory or in its file, else by a vote over the files given. With no symbols given nothing is read.
 fn names(
     voted: Option<&Identification>,
     pointers: &[(&str, u64)],
     build: u32,
-    kernel: Option<&Module>,
+    kernel: Option<(&Module, Option<CodeView>)>,
     symbols: &SymbolSource,
 ) -> Option<(String, Arc<SymbolTable>)> {
     if !symbols.has_paths() {
@@ -137,8 +139,8 @@ fn names(
         })
     };
     let by_image = || {
-        let module = kernel?;
-        let found = code::names_of(symbols, &module.image, module.time_date_stamp, module.size)?;
+        let (module, codeview) = kernel?;
+        let found = code::names_of(symbols, &module.image, module.time_date_stamp, module.size, codeview)?;
         Some((found.path, found.symbols))
     };
     let by_vote = || {

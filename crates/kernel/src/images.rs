@@ -6,7 +6,7 @@ use crate::code::names_for;
 use crate::module::Module;
 use std::cell::OnceCell;
 use stopcode_base::{Memory, MissReason, VirtAddr};
-use stopcode_image::{Headers, Image};
+use stopcode_image::{CodeView, Headers, Image};
 use stopcode_symbols::SymbolSource;
 use stopcode_unwind::{ImageView, Images};
 
@@ -104,6 +104,12 @@ impl<'a> LoadedImages<'a> {
             own.and_then(|image| image.function_table()).or_else(|| file.map(|file| file.function_table))?;
         Some(Loaded { memory: self.memory, base: module.base, size: module.size, file, function_table })
     }
+}
+
+/// The PDB that a module's image names in memory, as far as memory holds it.
+pub(crate) fn codeview(memory: &dyn Memory, module: &Module) -> Option<CodeView> {
+    let image = Image::mapped(memory, module.base).ok()?;
+    image.codeview().filter(|_| is_modules(image.headers(), module))
 }
 
 /// A damaged header, or what was loaded in its place, says something else than the loader recorded.

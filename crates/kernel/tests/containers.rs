@@ -36,7 +36,7 @@ const OURS_ALONE: [Kind; 2] = [Kind::Summary, Kind::Automatic];
 
 fn described(sample: &str) -> stopcode_synth::Machine {
     let path = format!("{}/../../samples/{sample}.json", env!("CARGO_MANIFEST_DIR"));
-    stopcode_synth::Machine::from_json(&std::fs::read_to_string(path).unwrap()).unwrap()
+    stopcode_synth::Machine::read(path.as_ref()).unwrap()
 }
 
 fn written(sample: &str, kind: Kind) -> Vec<u8> {
@@ -138,6 +138,9 @@ fn the_machine_is_the_same_in_every_container() {
         |sample, kind| Machine::new(Dump::from_bytes(written(sample, kind)).unwrap(), &SymbolSource::new([]));
     for sample in SAMPLES {
         let small = machine(sample, Kind::Triage);
+        // Of a machine with images only whole memory holds what its frames are unwound by.
+        let has_images = described(sample).modules.iter().any(|module| !module.file.is_empty());
+        let frames = returns(&machine(sample, if has_images { Kind::Full } else { Kind::Triage }));
         for kind in PAGED {
             let full = machine(sample, kind);
             assert_eq!(full.stop(), small.stop(), "{sample} {kind:?}");
@@ -154,7 +157,7 @@ fn the_machine_is_the_same_in_every_container() {
             assert_eq!(full.context().value(), small.context().value(), "{sample} {kind:?}");
             assert_eq!(full.exception(), small.exception(), "{sample} {kind:?}");
             assert_eq!(full.verifier(), small.verifier(), "{sample} {kind:?}");
-            assert_eq!(returns(&full), returns(&small), "{sample} {kind:?}");
+            assert!(returns(&full) == frames, "{sample} {kind:?}: other frames");
             let at = small.context().value().map_or(VirtAddr(0), |context| context.registers.stack_pointer());
             assert_eq!(full.page_table_entries(at), small.page_table_entries(at), "{sample} {kind:?}");
         }

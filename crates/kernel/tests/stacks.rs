@@ -12,7 +12,7 @@ use stopcode_synth::{Bytes, Code, Hex};
 
 fn described(sample: &str) -> stopcode_synth::Machine {
     let path = format!("{}/../../samples/{sample}.json", env!("CARGO_MANIFEST_DIR"));
-    stopcode_synth::Machine::from_json(&std::fs::read_to_string(path).unwrap()).unwrap()
+    stopcode_synth::Machine::read(path.as_ref()).unwrap()
 }
 
 fn opened(machine: &stopcode_synth::Machine, symbols: &[PathBuf]) -> Machine {

@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let count: u64 = count.parse()?;
     let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples");
-    let machines: Vec<Machine> = ["driver-null-write", "memory-bit-flip", "seed-double-fault"]
+    let machines: Vec<Machine> = ["driver-null-write", "memory-bit-flip"]
         .iter()
         .map(|name| Ok(Machine::from_json(&std::fs::read_to_string(format!("{samples}/{name}.json"))?)?))
         .collect::<Result<_, Box<dyn std::error::Error>>>()?;

@@ -1,4 +1,5 @@
-//! Writes `samples/<name>.dmp` from every `samples/<name>.json`.
+//! Writes `samples/<name>.dmp` from every `samples/<name>.json`: a small dump. Of a machine whose images are files,
+//! `samples/<name>-kernel.dmp` too, with all its memory.
 //!
 //! `cargo run -p stopcode-synth --example samples`
 
@@ -7,6 +8,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use stopcode_synth::container::{self, Kind};
 use stopcode_synth::{Machine, triage};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -16,10 +18,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     descriptions.retain(|path| path.extension().is_some_and(|e| e == "json"));
     descriptions.sort();
     for description in descriptions {
-        let dump = triage::write(&Machine::from_json(&fs::read_to_string(&description)?)?)?;
-        let path = description.with_extension("dmp");
-        fs::write(&path, &dump)?;
-        println!("{} {} bytes", path.file_name().unwrap_or_default().display(), dump.len());
+        let machine = Machine::read(&description)?;
+        write(&description.with_extension("dmp"), &triage::write(&machine)?)?;
+        if machine.modules.iter().any(|module| !module.file.is_empty()) {
+            let name = description.file_stem().unwrap_or_default().display();
+            let dump = container::write(&machine, Kind::BitmapKernel)?;
+            write(&description.with_file_name(format!("{name}-kernel.dmp")), &dump)?;
+        }
     }
+    Ok(())
+}
+
+fn write(path: &Path, dump: &[u8]) -> Result<(), Box<dyn Error>> {
+    fs::write(path, dump)?;
+    println!("{} {} bytes", path.file_name().unwrap_or_default().display(), dump.len());
     Ok(())
 }

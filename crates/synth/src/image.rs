@@ -4,6 +4,8 @@
 use crate::Error;
 use crate::machine::{Module, Pdb};
 use crate::record::Record;
+use std::iter;
+use std::ops::Range;
 
 /// The largest image that is taken.
 const MAX_IMAGE: usize = 256 << 20;
@@ -28,7 +30,9 @@ pub(crate) struct Headers {
 struct Section {
     rva: usize,
     file: usize,
+    /// Bytes the file has of it, and bytes it has in memory.
     size: usize,
+    span: usize,
 }
 
 /// Reads the headers of a PE file.
@@ -49,7 +53,7 @@ pub(crate) fn headers(file: &[u8]) -> Option<Headers> {
         // What the file holds beyond the section's size in memory is padding.
         let (memory, raw) = (field(8)?, field(0x10)?);
         let size = if memory == 0 { raw } else { raw.min(memory.next_multiple_of(0x1000)) };
-        Some(Section { rva: field(0xc)?, file: field(0x14)?, size })
+        Some(Section { rva: field(0xc)?, file: field(0x14)?, size, span: memory.max(size) })
     });
     let has = |n: u32| u32_at(file, directories - 4).is_some_and(|count| count > n);
     let relocations = directories + 8 * 5;
@@ -94,6 +98,15 @@ pub(crate) fn load(file: &[u8], base: u64, name: &str) -> Result<Vec<u8>, Error>
     let field = image.get_mut(at..at + bytes).ok_or_else(|| bad("headers outside the image"))?;
     field.iter_mut().zip(base.to_le_bytes()).for_each(|(slot, byte)| *slot = byte);
     Ok(image)
+}
+
+/// What of a file's image is mapped: its headers and its sections. A linker that was told where to put what can leave
+/// room between them.
+pub(crate) fn mapped(file: &[u8]) -> Vec<Range<usize>> {
+    let Some(headers) = headers(file) else { return Vec::new() };
+    let size = headers.size_of_image as usize;
+    let sections = headers.sections.iter().map(|s| s.rva.min(size)..s.rva.saturating_add(s.span).min(size));
+    iter::once(0..headers.end.min(size)).chain(sections).collect()
 }
 
 /// Adds `delta` wherever the relocation directory says.
@@ -264,6 +277,7 @@ mod tests {
         file[directory..directory + 8].copy_from_slice(&[0, 0x10, 0, 0, 12, 0, 0, 0]);
         let image = load(&file, 0xfffff800_20000000, "x.sys").unwrap();
         assert_eq!(image.len(), 0x8000);
+        assert_eq!(mapped(&file), [0..0x400, 0x1000..0x2000, 0x2000..0x3000, 0x3000..0x8000]);
         let word = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap());
         assert_eq!((word(0x1100), word(0x1108)), (0xfffff800_20000123, 0));
         assert_eq!(word(OPTIONAL + 0x18), 0xfffff800_20000000, "ImageBase");

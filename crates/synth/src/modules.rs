@@ -90,14 +90,19 @@ pub(crate) fn unloaded(machine: &Machine) -> Result<Vec<(u64, Vec<u8>)>, Error> 
     ])
 }
 
-/// Every image: that of its file, or made-up headers.
-pub(crate) fn images(machine: &Machine) -> impl Iterator<Item = Result<(u64, Vec<u8>), Error>> {
-    machine.modules.iter().map(|module| {
-        let image = if module.contents.is_empty() {
-            image::invent(module, machine.arch.machine())
-        } else {
-            image::load(&module.contents, module.base.0, &module.file)?
-        };
-        Ok((module.base.0, image))
-    })
+/// Every image: that of its file, part by part with nothing mapped between them, or made-up headers.
+pub(crate) fn images(machine: &Machine) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+    let mut parts = Vec::new();
+    for module in &machine.modules {
+        if module.contents.is_empty() {
+            parts.push((module.base.0, image::invent(module, machine.arch.machine())));
+            continue;
+        }
+        let image = image::load(&module.contents, module.base.0, &module.file)?;
+        for range in image::mapped(&module.contents) {
+            let bytes = image.get(range.clone()).unwrap_or_default().to_vec();
+            parts.push((module.base.0.wrapping_add(range.start as u64), bytes));
+        }
+    }
+    Ok(parts)
 }

@@ -76,11 +76,8 @@ pub(crate) fn build(
     };
     physical.map_tables(machine, physical.top);
     physical.describe(machine)?;
-    for image in modules::images(machine) {
-        let (at, bytes) = image?;
-        physical.write(at, &bytes)?;
-    }
-    for (at, bytes) in modules::list(machine)?.into_iter().chain(modules::unloaded(machine)?) {
+    let lists = modules::list(machine)?.into_iter().chain(modules::unloaded(machine)?);
+    for (at, bytes) in modules::images(machine)?.into_iter().chain(lists) {
         physical.write(at, &bytes)?;
     }
     for cpu in &machine.processors {

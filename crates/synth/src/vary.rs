@@ -10,8 +10,12 @@ impl Machine {
     /// nothing but still changes the rest.
     ///
     /// # Errors
-    /// [`Error::Json`] if the description cannot be taken apart and put together again.
+    /// [`Error::Json`] if the description cannot be taken apart and put together again, [`Error::Contradiction`] if it
+    /// names files: what was recorded on a stack stays at its addresses.
     pub fn vary(&self, seed: u64) -> Result<Self, Error> {
+        if self.modules.iter().any(|module| !module.file.is_empty()) {
+            return Err(Error::Contradiction("other addresses than those of the recorded stacks".to_owned()));
+        }
         // Steps of what one page directory covers keep apart what had page-table entries of its own.
         let slide = (mix(seed) % 32) * 0x4000_0000 * u64::from(seed != 0);
         let mut value = serde_json::to_value(self)?;

@@ -33,6 +33,11 @@ impl Plain<'_> {
         self.u32(0x34)
     }
 
+    /// True for a small dump: DumpType 4. All else that is read here is of such.
+    pub(crate) fn is_small(&self) -> bool {
+        self.u32(0xf98) == 4
+    }
+
     pub(crate) fn stop_code(&self) -> u32 {
         self.u32(0x38)
     }

@@ -22,7 +22,7 @@ impl LoadedImage {
         Some(Self::of_file(&raw))
     }
 
-    fn of_file(raw: &[u8]) -> Self {
+    pub(crate) fn of_file(raw: &[u8]) -> Self {
         let u16_at = |at: usize| u16::from_le_bytes(raw[at..at + 2].try_into().unwrap());
         let u32_at = |at: usize| u32::from_le_bytes(raw[at..at + 4].try_into().unwrap());
         let pe = u32_at(60) as usize;
