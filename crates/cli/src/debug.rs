@@ -2,10 +2,12 @@
 
 mod prompt;
 
+use crate::online::{self, Log, Patience};
 use clap::{Args, ValueEnum};
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use stopcode_base::{Problem, Severity, visible};
 use stopcode_commands::{Answer, Session, Status};
 use stopcode_dump::Dump;
 use stopcode_kernel::Machine;
@@ -43,9 +45,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Shape::Text, value_name = "FORMAT")]
     format: Shape,
     /// Symbols: PDBs, images, ISF files (.json, .json.xz), folders or stores of them, or a symbol path as in
-    /// _NT_SYMBOL_PATH (srv*STORE*...; servers in it are not asked); may be given several times.
+    /// _NT_SYMBOL_PATH (srv*STORE*SERVER), which is read if this is not given; may be given several times.
     #[arg(long, value_name = "PATH")]
     symbols: Vec<PathBuf>,
+    /// Allow the network: symbol servers are asked for what is not on this machine, Microsoft's if the symbol path
+    /// names none. Without it no connection is ever tried.
+    #[arg(long)]
+    online: bool,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,7 +72,7 @@ const NOTHING: u8 = 2;
 const LONGEST_SCRIPT: u64 = 16 << 20;
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let mut session = match open(&arguments.dump, &arguments.symbols) {
+    let mut session = match open(arguments) {
         Ok(session) => session,
         Err(message) => return nothing(&message),
     };
@@ -100,20 +108,35 @@ fn nothing(message: &str) -> ExitCode {
     ExitCode::from(NOTHING)
 }
 
-fn open(path: &Path, symbols: &[PathBuf]) -> Result<Session, String> {
+fn open(arguments: &Arguments) -> Result<Session, String> {
+    let path = &arguments.dump;
     let dump =
         Dump::open(path).map_err(|error| format!("{}: {error}\nhint: {}", path.display(), error.hint()))?;
-    for problem in dump.problems() {
-        let (what, place) = (stopcode_base::visible(&problem.what), stopcode_base::visible(&problem.place));
-        crate::analyze::say(&format!("warning: {what} ({place})"));
+    tell(dump.problems());
+    let paths = online::symbol_paths(&arguments.symbols);
+    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let mut source = SymbolSource::new(paths).with_cache(stopcode_symbols::default_cache());
+    if arguments.online {
+        match online::online(arguments.patience, Log::default()) {
+            Ok(online) => source = source.with_online(online),
+            Err(error) => crate::analyze::say(&format!("note: {error}")),
+        }
     }
-    let source = SymbolSource::new(symbols.iter().cloned());
-    for problem in source.problems() {
-        let (what, place) = (stopcode_base::visible(&problem.what), stopcode_base::visible(&problem.place));
-        crate::analyze::say(&format!("warning: {what} ({place})"));
-    }
-    let shown: Vec<String> = symbols.iter().map(|path| path.display().to_string()).collect();
+    tell(source.problems());
     Ok(Session::new(Machine::new(dump, &source), shown.join(";")))
+}
+
+/// Says what is wrong with an input.
+fn tell(problems: &[Problem]) {
+    for problem in problems {
+        let severity = match problem.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        let (what, place) = (visible(&problem.what), visible(&problem.place));
+        crate::analyze::say(&format!("{severity}: {what} ({place})"));
+    }
 }
 
 /// The lines of a script.

@@ -285,6 +285,12 @@ impl Session {
         crate::show::site(&self.machine.place(address))
     }
 
+    /// The same of what an instruction or a pointer refers to: a place in data is named by the variable before it, which
+    /// is not called in question.
+    pub fn reference(&self, address: VirtAddr) -> Option<String> {
+        self.machine.place(address).label()
+    }
+
     /// Modules of this name, wild cards allowed.
     pub fn modules<'m>(&self, machine: &'m Machine, pattern: &str) -> Vec<&'m Module> {
         symbols::modules(machine, pattern).collect()

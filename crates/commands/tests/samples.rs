@@ -5,7 +5,8 @@
 mod common;
 
 use common::{sample, session};
-use stopcode_commands::complete;
+use std::sync::atomic::Ordering;
+use stopcode_commands::{Status, complete};
 
 /// The commands of lines and what they answer, as at a prompt.
 fn shown(name: &str, lines: &[&str]) -> String {
@@ -74,4 +75,14 @@ fn lines_are_completed() {
     assert_eq!(completed("dt _KTHR"), (3, vec!["nt!_KTHREAD".to_owned()]));
     assert_eq!(completed(".help !an"), (6, vec!["!analyze".to_owned()]));
     assert_eq!(completed("frobnicate x").1, [""; 0]);
+}
+
+#[test]
+fn a_command_that_is_to_end_ends() {
+    let mut session = session(&sample("seed-double-fault"));
+    session.cancel_flag().store(true, Ordering::Relaxed);
+    let answer = session.run_one("s -b 0 L?ffffffffffff 1");
+    assert_eq!((answer.status, answer.reason.as_deref()), (Status::Failed, Some("interrupted")));
+    session.resume();
+    assert_eq!(session.run_one("k").status, Status::Answer);
 }

@@ -107,6 +107,14 @@ mod tests {
     }
 
     #[test]
+    fn any_word_is_an_instruction_or_none() {
+        // A stride that meets every kind of encoding.
+        for word in (0..=u32::MAX).step_by(10_007) {
+            let _ = text(word, 0x1000);
+        }
+    }
+
+    #[test]
     fn flow_and_targets() {
         let flow =
             |word: u32| decode_arm64_named(&word.to_le_bytes(), VirtAddr(0x1000), &|_| None).unwrap().flow;

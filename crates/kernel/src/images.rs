@@ -128,6 +128,24 @@ impl Images for LoadedImages<'_> {
     }
 }
 
+/// Memory, and behind it the files of the images that are loaded there: what code could be read from. A file tells what was
+/// linked; memory, where it is there, what ran.
+pub struct CodeMemory<'a>(LoadedImages<'a>);
+
+impl<'a> CodeMemory<'a> {
+    pub(crate) fn new(images: LoadedImages<'a>) -> Self {
+        Self(images)
+    }
+}
+
+impl Memory for CodeMemory<'_> {
+    fn read_some(&self, at: VirtAddr, buffer: &mut [u8]) -> Result<usize, MissReason> {
+        let here = self.0.memory.read_some(at, buffer);
+        let Err(reason) = here else { return here };
+        self.0.image_at(at).ok_or(reason)?.memory.read_some(at, buffer)
+    }
+}
+
 /// One image: memory, and its file for what memory does not hold.
 struct Loaded<'a> {
     memory: &'a dyn Memory,

@@ -41,6 +41,7 @@ pub use blackbox::{BootStatus, NtfsBlackBox};
 pub use descriptors::{IdtEntry, TaskState};
 pub use facts::{Context, Exception, Hypervisor, Processor, Pte, StopCode, System, Thread, Verifier};
 pub use identity::Build;
+pub use images::CodeMemory;
 pub use irp::{Irp, StackLocation, major_name};
 pub use kernel_process::KernelProcess;
 pub use kernel_thread::{KernelThread, WaitObject};

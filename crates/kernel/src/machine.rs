@@ -5,6 +5,7 @@ use crate::core::Core;
 use crate::descriptors::{IdtEntry, TaskState};
 use crate::facts::{Context, Exception, Processor, Pte, StopCode, System, Thread, Verifier};
 use crate::identity::Build;
+use crate::images::CodeMemory;
 use crate::irp::Irp;
 use crate::kernel_process::KernelProcess;
 use crate::kernel_thread::KernelThread;
@@ -65,6 +66,11 @@ impl Machine {
     /// Memory, as the processor saw it.
     pub fn memory(&self) -> &dyn Memory {
         self.core.memory()
+    }
+
+    /// Memory to read code from: where it is not there, the file of the image, if one was given that is provably it.
+    pub fn code(&self) -> CodeMemory<'_> {
+        CodeMemory::new(self.core.images())
     }
 
     /// Architecture.

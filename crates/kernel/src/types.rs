@@ -22,7 +22,7 @@ pub(crate) fn types(core: &Core, module: &Module) -> Result<Rc<dyn Types>, Strin
     };
     let layout = || core.layout().map(|layout| Rc::new(BuiltinTypes::new(layout)) as Rc<dyn Types>);
     match from_file {
-        Err(_) if kernel => layout().map_err(|why| why.to_string()),
+        Err(_) if kernel => layout().map_err(ToString::to_string),
         other => other,
     }
 }

@@ -1,9 +1,10 @@
 //! Instructions as `u`, `ub`, `uf` and `r` show them.
 
+use crate::output::Output;
 use crate::session::Session;
 use crate::show::address;
 use serde_json::{Value, json};
-use stopcode_base::{Arch, VirtAddr};
+use stopcode_base::{Arch, Memory, VirtAddr};
 use stopcode_image::{Instruction, decode_arm64_named, decode_x64_named};
 use stopcode_kernel::Machine;
 
@@ -12,7 +13,7 @@ pub(super) const LONGEST: usize = 15;
 
 /// Decodes the instruction at an address; `None` if its bytes are not there or are none.
 pub(super) fn decode(session: &Session, machine: &Machine, at: VirtAddr) -> Option<(Instruction, Vec<u8>)> {
-    let mut bytes = machine.memory().read_available(at, LONGEST);
+    let mut bytes = machine.code().read_available(at, LONGEST);
     let instruction = of_bytes(session, machine.arch(), &bytes, at)?;
     bytes.truncate(instruction.length);
     Some((instruction, bytes))
@@ -20,7 +21,7 @@ pub(super) fn decode(session: &Session, machine: &Machine, at: VirtAddr) -> Opti
 
 /// The same of bytes at hand.
 pub(super) fn of_bytes(session: &Session, arch: Arch, bytes: &[u8], at: VirtAddr) -> Option<Instruction> {
-    let name = |at: VirtAddr| session.name(at);
+    let name = |at: VirtAddr| session.reference(at);
     match arch {
         Arch::X64 => decode_x64_named(bytes, at, None, &name),
         Arch::Arm64 => decode_arm64_named(bytes, at, &name),
@@ -47,6 +48,13 @@ fn raw<'b>(bytes: impl Iterator<Item = &'b u8>) -> String {
 /// An instruction as data.
 pub(super) fn described(instruction: &Instruction, bytes: &[u8]) -> Value {
     json!({"address": address(instruction.address), "bytes": raw(bytes.iter()), "text": instruction.text})
+}
+
+/// Says so where code is not the dump's own.
+pub(super) fn tell_origin(machine: &Machine, at: VirtAddr, output: &mut Output) {
+    if machine.memory().read_u8(at).is_err() {
+        output.missing("code that is not in this dump is shown as the image's file has it");
+    }
 }
 
 /// `nt!KiIpiSendRequest+0x2eb:`, before the first instruction and where another symbol begins.

@@ -100,7 +100,7 @@ fn show(
         gap = 0;
         let target = VirtAddr(value);
         let found = match leads {
-            Leads::Name => session.name(target),
+            Leads::Name => session.reference(target),
             Leads::Ascii => Some(text(memory, target, 1, LETTERS)).filter(|text| !text.is_empty()),
             Leads::Unicode => Some(text(memory, target, 2, LETTERS)).filter(|text| !text.is_empty()),
         };

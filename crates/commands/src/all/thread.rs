@@ -32,10 +32,12 @@ pub(super) const COMMAND: Command = Command {
                     Some(processor) => session.select_processor(processor.number)?,
                     None => match machine.stack_of(at) {
                         Fact::Known { value, .. } => {
-                            _ = Scope::waiting(&machine, value).map(|scope| session.select(scope))
+                            if let Some(scope) = Scope::waiting(&machine, value) {
+                                session.select(scope);
+                            }
                         }
                         Fact::Missing { reason } => {
-                            output.missing(format!("{reason}; the registers stay as they were"))
+                            output.missing(format!("{reason}; the registers stay as they were"));
                         }
                     },
                 }

@@ -1,6 +1,6 @@
 //! `u`: disassembly.
 
-use super::code::{decode, described, heading, line};
+use super::code::{decode, described, heading, line, tell_origin};
 use super::memory::missing;
 use crate::answer::{Outcome, Stop};
 use crate::arguments::Range;
@@ -73,6 +73,7 @@ pub(super) fn show(
             output.line(heading)?;
         }
         output.line(line(&instruction, &bytes, machine.arch()))?;
+        tell_origin(&machine, at, output);
         instructions.push(described(&instruction, &bytes));
         at = at.plus(instruction.length as u64);
     }

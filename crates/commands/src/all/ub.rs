@@ -1,6 +1,6 @@
 //! `ub`: disassembly before an address.
 
-use super::code::{LONGEST, described, heading, line, of_bytes};
+use super::code::{LONGEST, described, heading, line, of_bytes, tell_origin};
 use super::memory::missing;
 use crate::answer::{Outcome, Stop};
 use crate::command::{Command, Kind, Parameter};
@@ -41,7 +41,7 @@ pub(super) const COMMAND: Command = Command {
 fn show(session: &mut Session, end: VirtAddr, count: usize, output: &mut Output) -> Outcome {
     let machine = session.machine();
     let arch = machine.arch();
-    let bytes = before(machine.memory(), end, count * LONGEST + SETTLE);
+    let bytes = before(&machine.code(), end, count * LONGEST + SETTLE);
     if bytes.is_empty() {
         return Err(missing(machine.memory(), end.minus(1)));
     }
@@ -70,6 +70,7 @@ fn show(session: &mut Session, end: VirtAddr, count: usize, output: &mut Output)
             output.line(heading)?;
         }
         output.line(line(&instruction, raw, arch))?;
+        tell_origin(&machine, at, output);
         instructions.push(described(&instruction, raw));
     }
     if instructions.len() < count {
