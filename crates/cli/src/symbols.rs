@@ -1,6 +1,7 @@
 //! `stopcode symbols`: what is in a symbol file, and which kernel a dump is of.
 
 use clap::{Args, Subcommand, ValueEnum};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,8 +9,8 @@ use stopcode_dump::Dump;
 use stopcode_image::Image;
 use stopcode_kernel::Machine;
 use stopcode_symbols::{
-    Found, How, Isf, NamePackWriter, Packing, Pdb, PdbKey, Reach, SymbolKind, SymbolSource, SymbolTable,
-    default_cache, demangle, exports, unpack_xz,
+    Found, How, Isf, NamePackWriter, Packing, Pdb, PdbFile, PdbKey, Reach, SymbolKind, SymbolSource,
+    SymbolTable, default_cache, demangle, exports, unpack_xz,
 };
 
 /// Look into symbol files: PDBs, Volatility's tables (.json, .json.xz), and images (their exports).
@@ -48,6 +49,9 @@ Each line says what was found: the symbol's own start, a place in it, or only th
         /// Addresses relative to the image, in hexadecimal, with or without 0x.
         #[arg(required = true, value_parser = hexadecimal)]
         rva: Vec<u32>,
+        /// Also show source lines, inlined functions, and the object file and library it came out of (PDBs only).
+        #[arg(long)]
+        lines: bool,
     },
     /// Put the names of many builds into one small file.
     #[command(after_help = "\
@@ -127,7 +131,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
     let done = match &arguments.command {
         Command::List { file, format } => table(file).map(|table| list(&table, *format, &mut out)),
-        Command::Lookup { file, rva } => table(file).map(|table| lookup(&table, rva, &mut out)),
+        Command::Lookup { file, rva, lines } => table(file).and_then(|table| {
+            let pdb = if *lines { Some(open_pdb(file)?) } else { None };
+            Ok(lookup(&table, rva, pdb.as_ref(), &mut out))
+        }),
         Command::Pack { inputs, output } => pack(inputs, output, &mut out),
         Command::Fetch(arguments) => match crate::fetch::run(arguments, &mut out) {
             Ok(Ok(true)) => Ok(Ok(())),
@@ -258,7 +265,41 @@ fn list(table: &SymbolTable, format: Shape, out: &mut impl Write) -> io::Result<
     writeln!(out, "{}]", if table.is_empty() { "[" } else { "\n" })
 }
 
-fn lookup(table: &SymbolTable, addresses: &[u32], out: &mut impl Write) -> io::Result<()> {
+fn open_pdb(path: &Path) -> Result<PdbFile<File>, String> {
+    let failed =
+        |error: &dyn std::fmt::Display| format!("{}: lines come from PDBs only: {error}", path.display());
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    PdbFile::open(file).map_err(|error| failed(&error))
+}
+
+/// Where the code of an address was written: inlined functions from the inside out, then the one that holds them.
+fn source(pdb: &PdbFile<File>, rva: u32, out: &mut impl Write) -> io::Result<()> {
+    for frame in pdb.frames(rva) {
+        let function =
+            frame.function.as_deref().map_or_else(|| "?".to_owned(), |name| visible(&demangle(name)));
+        let inlined = if frame.inlined { " (inlined)" } else { "" };
+        let line = frame
+            .line
+            .map_or_else(|| "no line".to_owned(), |line| format!("{} @ {}", visible(&line.file), line.line));
+        writeln!(out, "          {function}{inlined}  [{line}]")?;
+    }
+    match pdb.module_at(rva) {
+        Some(module) if module.library == module.object => {
+            writeln!(out, "          from {}", visible(&module.object))
+        }
+        Some(module) => {
+            writeln!(out, "          from {} in {}", visible(&module.object), visible(&module.library))
+        }
+        None => Ok(()),
+    }
+}
+
+fn lookup(
+    table: &SymbolTable,
+    addresses: &[u32],
+    pdb: Option<&PdbFile<File>>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     for rva in addresses {
         let Some(found) = table.lookup(*rva) else {
             writeln!(out, "{rva:08x}  before the first name")?;
@@ -282,6 +323,9 @@ fn lookup(table: &SymbolTable, addresses: &[u32], out: &mut impl Write) -> io::R
             _ => "symbol",
         };
         writeln!(out, "{rva:08x}  {}{offset}  [{reach}; {how}]", name(&found))?;
+        if let Some(pdb) = pdb {
+            source(pdb, *rva, out)?;
+        }
     }
     Ok(())
 }

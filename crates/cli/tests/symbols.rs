@@ -52,6 +52,23 @@ fn a_pdb_is_listed_for_readers_and_for_programs() {
 }
 
 #[test]
+fn lines_and_inlined_functions_are_shown_on_request() {
+    let Some(pdb) = shared("lines_are_shown", "data/pe/systeminformer/amd64/systeminformer.pdb") else {
+        return;
+    };
+    let pdb = pdb.to_str().unwrap();
+    let (code, json, _) = symbols(&["list", pdb, "--format", "json"]);
+    assert_eq!(code, Some(0));
+    let json: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let function = json.iter().find(|entry| entry["name"] == "KphCommsSendMessage").unwrap();
+    let rva = format!("{:x}", function["rva"].as_u64().unwrap());
+    let (code, text, errors) = symbols(&["lookup", pdb, "--lines", &rva]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(text.lines().nth(1).unwrap().contains(".c @ "), "{text}");
+    assert!(text.lines().last().unwrap().contains(".obj"), "{text}");
+}
+
+#[test]
 fn types_are_shown_as_dt_shows_them() {
     let Some(pdb) = shared("types_are_shown", "data/pe/systeminformer/amd64/systeminformer.pdb") else {
         return;

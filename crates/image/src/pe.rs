@@ -149,6 +149,36 @@ impl<'m> Image<'m> {
         }
     }
 
+    /// Entries of a table, each as far as it is there: where pages are missing, those after them are read all the same.
+    /// Of a file, entries behind its end are left out.
+    fn table<const N: usize>(&self, at: u32, count: usize) -> Vec<Option<[u8; N]>> {
+        const PAGE: usize = 0x1000;
+        let length = count.saturating_mul(N);
+        let mut entries = Vec::new();
+        let mut done = 0;
+        while done < length {
+            let Some(here) = u32::try_from(done).ok().and_then(|done| at.checked_add(done)) else { break };
+            // Little at a time: where whole tables are missing, each try asks for as much.
+            let wanted = (length - done).min(PAGE / N * N);
+            let piece = self.bytes(here, wanted);
+            entries.extend(piece.as_chunks().0.iter().copied().map(Some));
+            done += piece.len() / N * N;
+            if piece.len() == wanted {
+                continue;
+            }
+            if matches!(self.view, View::File(_)) {
+                break;
+            }
+            // On to the first entry that is in the next page whole.
+            let missing = at as usize + done + piece.len() % N;
+            let next = (missing / PAGE + 1) * PAGE - at as usize;
+            let skipped = next.div_ceil(N).min(count) - done / N;
+            entries.extend(std::iter::repeat_n(None, skipped));
+            done += skipped * N;
+        }
+        entries
+    }
+
     /// The section at an RVA.
     pub fn section(&self, rva: u32) -> Option<&Section> {
         self.headers.sections.iter().find(|section| section.contains(rva))

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use stopcode_base::{Memory, MissReason, SliceMemory, VirtAddr};
-use stopcode_image::{Image, MACHINE_ARM64, MACHINE_X64, MACHINE_X86};
+use stopcode_image::{Exports, Function, Image, MACHINE_ARM64, MACHINE_X64, MACHINE_X86};
 
 fn folder(test: &str) -> Option<PathBuf> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/pe"));
@@ -107,6 +107,68 @@ fn mapped_images_say_what_their_files_say() {
         seen += 1;
     }
     assert!(seen > 15);
+}
+
+/// Memory with one page missing.
+struct Hole<'a>(SliceMemory<'a>, u64);
+
+impl Memory for Hole<'_> {
+    fn read_some(&self, at: VirtAddr, buffer: &mut [u8]) -> Result<usize, MissReason> {
+        let offset = at.offset_from(self.0.base).unwrap();
+        if offset / 0x1000 == self.1 {
+            return Err(MissReason::NotInDump);
+        }
+        let page = (0x1000 - offset % 0x1000) as usize;
+        let end = page.min(buffer.len());
+        self.0.read_some(at, &mut buffer[..end])
+    }
+}
+
+/// Whichever page is missing, what lies in the others is told, and how much is not.
+#[test]
+fn a_missing_page_costs_what_lies_in_it_and_is_counted() {
+    let Some(folder) = folder("a_missing_page_costs_what_lies_in_it_and_is_counted") else { return };
+    let (mut holes, mut lost) = (0, 0);
+    for path in images(&folder) {
+        let bytes = fs::read(&path).unwrap();
+        let mapped = map(&bytes);
+        let memory = SliceMemory { base: VirtAddr(0xffff_f800_0000_0000), bytes: &mapped };
+        let whole = Image::mapped(&memory, memory.base).unwrap();
+        let (functions, exports) = (whole.functions(), whole.exports());
+        assert_eq!((whole.functions_missing(), exports.missing), (0, 0), "{}", path.display());
+        for page in 1..mapped.len() as u64 / 0x1000 {
+            let hole = Hole(memory, page);
+            let image = Image::mapped(&hole, memory.base).unwrap();
+            let place = || format!("{} without page {page:#x}", path.display());
+            let here = image.functions();
+            let same = |a: &Function, b: &Function| (a.start, a.unwind) == (b.start, b.unwind);
+            assert!(here.iter().all(|f| functions.iter().any(|g| same(f, g))), "{}", place());
+            // Rows of zeros at the end of a table are no functions.
+            assert!(here.len() + image.functions_missing() >= functions.len(), "{}", place());
+            assert!(functions.len() - here.len() <= 0x1000 / 8 + 1, "{}", place());
+            let told = image.exports();
+            for export in &told.entries {
+                let full = exports.entries.iter().find(|other| other.ordinal == export.ordinal).unwrap();
+                assert_eq!(export.rva, full.rva, "{}", place());
+                assert!(export.names.iter().all(|name| full.names.contains(name)), "{}", place());
+            }
+            let names = |exports: &Exports| exports.entries.iter().map(|e| e.names.len()).sum::<usize>();
+            // Without the directory itself nothing says that there are any.
+            assert!(
+                told.entries.is_empty() || names(&told) + told.missing as usize >= names(&exports),
+                "{}",
+                place()
+            );
+            if let Some(codeview) = image.codeview() {
+                assert_eq!(Some(codeview.guid), whole.codeview().map(|whole| whole.guid), "{}", place());
+            }
+            assert!(image.file_version().is_none_or(|version| Some(version) == whole.file_version()));
+            holes += 1;
+            lost += functions.len() - here.len();
+        }
+    }
+    println!("{holes} pages missing in turn, {lost} functions lost with them");
+    assert!(holes > 100 && lost > 0);
 }
 
 /// Memory that counts what is asked of it.

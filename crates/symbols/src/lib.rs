@@ -6,9 +6,11 @@
 //! [`Store`] touch files, and nothing here touches a network: [`Fetch`] says what to ask, and a host's [`Transport`] asks.
 //! *Must never know*: dumps, unwinding, what an analysis concludes.
 //!
-//! Names come from PDBs ([`Pdb`]), Volatility's tables ([`Isf`]) and images ([`exports()`]), all as a [`SymbolTable`];
+//! Names come from PDBs ([`Pdb`]), Volatility's tables ([`Isf`]) and images ([`exports()`]), all as a [`SymbolTable`]; lines and
+//! inlined functions, and single names at little cost, from [`PdbFile`];
 //! types from PDBs ([`PdbTypes`]), tables ([`IsfTypes`]) and the built-in layouts ([`BuiltinTypes`]), all as [`Types`].
 
+mod buckets;
 mod cache;
 mod demangle;
 mod exports;
@@ -41,7 +43,7 @@ pub use key::PdbKey;
 pub use layout::{Field, KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
 pub use name_pack::{NamePack, NamePackError, NamePackWriter, PackedBuild, Packing};
 pub use names::{ImageNames, Wanted as WantedImage};
-pub use pdb::{Pdb, PdbError};
+pub use pdb::{Checksum, CodeFrame, ModuleName, Pdb, PdbError, PdbFile, ReadAt, SourceLine};
 pub use source::{Candidate, MICROSOFT, Progress, Recognized, SourceError, SymbolSource, default_cache};
 pub use store::{Place, Store, StoreFile, SymbolPath, unpack_cab};
 pub use table::{Found, How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};

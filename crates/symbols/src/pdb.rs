@@ -3,14 +3,20 @@
 //! Read by this crate itself, since a PDB is as hostile as a dump and must not panic, print or grow; the tests compare
 //! with the crate `pdb2`. Format facts: LLVM's "The PDB File Format"; record numbers: Microsoft's `cvinfo.h`.
 
+mod annotations;
+mod file;
+mod lines;
 mod msf;
 mod places;
+mod read_at;
 mod records;
 
 use crate::PdbKey;
 use crate::table::{How, NewSymbol, SymbolKind, SymbolTable, TableBuilder};
-pub(crate) use msf::Msf;
+pub use file::{Checksum, CodeFrame, ModuleName, PdbFile, SourceLine};
+pub(crate) use msf::{Msf, Stream};
 use places::Places;
+pub use read_at::ReadAt;
 use records::Record;
 pub(crate) use records::{u16_at, u32_at};
 use std::collections::BTreeSet;
@@ -68,13 +74,7 @@ impl Pdb {
         let msf = Msf::parse(bytes)?;
         let debug = Debug::read(&msf)?;
         let places = Places::read(&msf, &debug.extra).ok_or(PdbError::Stream("list of sections"))?;
-        let mut reading = Reading {
-            places: &places,
-            builder: TableBuilder::new(How::Public),
-            procedures: 0,
-            parts: Vec::new(),
-            damage: None,
-        };
+        let mut reading = Reading::new(&places);
         match msf.stream(debug.records) {
             Some(stream) => {
                 reading.damage = stream.cut.then(|| "the list of public symbols is cut".to_owned());
@@ -103,13 +103,15 @@ struct Debug {
     /// Stream of the global symbol records.
     records: usize,
     modules: Vec<u8>,
+    /// Which module each piece of the image came from.
+    contributions: Vec<u8>,
     /// Stream numbers of the optional debug header.
     extra: Vec<u16>,
 }
 
 impl Debug {
-    fn read(msf: &Msf<'_>) -> Result<Self, PdbError> {
-        let info = msf.stream(STREAM_INFO).ok_or(PdbError::Stream("identity"))?;
+    fn read(msf: &Msf<impl ReadAt>) -> Result<Self, PdbError> {
+        let info = msf.part(STREAM_INFO, 0..28).ok_or(PdbError::Stream("identity"))?;
         let guid = info.bytes.get(12..28).and_then(|raw| raw.first_chunk().copied());
         let guid = guid.map(guid_number).ok_or(PdbError::Stream("identity"))?;
         let broken = || PdbError::Stream("debug information");
@@ -122,11 +124,12 @@ impl Debug {
         // Parts in the order of the file; their sizes stand in the header.
         let sizes = [0x18, 0x1c, 0x20, 0x24, 0x28, 0x34, 0x30].map(head);
         let [modules, contributions, map, sources, types, edit, optional] = sizes;
-        let after_modules = 0x40_usize.saturating_add(modules.clone()? as usize);
-        let at = [contributions?, map?, sources?, types?, edit?]
+        let (modules_size, contributions_size) = (modules? as usize, contributions? as usize);
+        let after_modules = 0x40_usize.saturating_add(modules_size);
+        let at = [contributions_size as u32, map?, sources?, types?, edit?]
             .iter()
             .fold(after_modules, |at, size| at.saturating_add(*size as usize));
-        let (modules_size, optional_size) = (modules? as usize, optional? as usize);
+        let optional_size = optional? as usize;
         let part = |at: usize, size: usize| {
             let rest = stream.bytes.get(at..).unwrap_or_default();
             rest.get(..size).unwrap_or(rest)
@@ -137,6 +140,7 @@ impl Debug {
             machine: short(0x3a)?,
             records: short(0x14)?.into(),
             modules: part(0x40, modules_size).to_vec(),
+            contributions: part(after_modules, contributions_size).to_vec(),
             extra: extra.collect(),
         })
     }
@@ -152,7 +156,12 @@ struct Reading<'p> {
     damage: Option<String>,
 }
 
-impl Reading<'_> {
+impl<'p> Reading<'p> {
+    fn new(places: &'p Places) -> Self {
+        let builder = TableBuilder::new(How::Public);
+        Self { places, builder, procedures: 0, parts: Vec::new(), damage: None }
+    }
+
     /// Public symbols and variables.
     fn globals(&mut self, bytes: &[u8]) {
         for record in records::iter(bytes) {
@@ -161,7 +170,7 @@ impl Reading<'_> {
     }
 
     /// Functions, from the streams of the modules the image was linked of.
-    fn modules(&mut self, msf: &Msf<'_>, list: &[u8]) {
+    fn modules(&mut self, msf: &Msf<impl ReadAt>, list: &[u8]) {
         // A stream that two modules claim would be read twice, and in a hostile file a million times.
         let mut seen = BTreeSet::new();
         for module in records::modules(list) {

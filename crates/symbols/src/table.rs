@@ -1,5 +1,6 @@
 //! Symbols of one image by address and by name.
 
+use crate::buckets::Buckets;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -152,7 +153,10 @@ pub struct SymbolTable {
     text: String,
     /// By address; at one address the name to show first.
     by_rva: Vec<Entry>,
-    /// Indexes into `by_rva`, by name; sorted when first asked for, which walking a stack never does.
+    /// Each address that has names, and the first of them.
+    places: Vec<(u32, u32)>,
+    buckets: Buckets,
+    /// Indexes into `by_rva`, by name; put in order at the first question by name.
     by_name: OnceLock<Vec<u32>>,
     skipped: usize,
 }
@@ -182,10 +186,12 @@ impl SymbolTable {
 
     /// The best name for the address, or the nearest below it; `None` below the first symbol.
     pub fn lookup(&self, rva: u32) -> Option<Found<'_>> {
-        let end = self.by_rva.partition_point(|entry| entry.rva <= rva);
-        let start_rva = self.by_rva.get(end.checked_sub(1)?)?.rva;
-        let start = self.by_rva.partition_point(|entry| entry.rva < start_rva);
-        let entry = self.by_rva.get(start)?;
+        let around = self.buckets.around(rva);
+        let from = around.start;
+        let after = from + self.places.get(around)?.partition_point(|(start, _)| *start <= rva);
+        let (start_rva, start) = *self.places.get(after.checked_sub(1)?)?;
+        let next = self.places.get(after);
+        let entry = self.by_rva.get(start as usize)?;
         let name = self.name(entry);
         let offset = rva - start_rva;
         let kind = entry.kind.unwrap_or_else(|| SymbolKind::of(name));
@@ -199,9 +205,10 @@ impl SymbolTable {
             (Self::FAR.., _) => Reach::Far,
             _ => Reach::Within,
         };
-        let room = self.by_rva.get(end).map(|next| next.rva - start_rva);
+        let room = next.map(|(next, _)| next - start_rva);
         let size = (entry.size > 0).then_some(entry.size);
-        let (names, how, cold) = (end - start, entry.how, entry.cold);
+        let names = next.map_or(self.by_rva.len(), |(_, end)| *end as usize) - start as usize;
+        let (how, cold) = (entry.how, entry.cold);
         Some(Found { name, rva: start_rva, offset, size, room, names, cold, kind, how, reach })
     }
 
@@ -294,6 +301,8 @@ impl TableBuilder {
             how,
             text: String::new(),
             by_rva: Vec::new(),
+            places: Vec::new(),
+            buckets: Buckets::default(),
             by_name: OnceLock::new(),
             skipped: 0,
         };
@@ -354,6 +363,9 @@ impl TableBuilder {
             (next.rva, next.cold) == (kept.rva, kept.cold) && table.name(next) == table.name(kept)
         });
         table.by_rva = entries;
+        table.places = (0..).zip(&table.by_rva).map(|(index, entry)| (entry.rva, index)).collect();
+        table.places.dedup_by_key(|(rva, _)| *rva);
+        table.buckets = Buckets::new(table.places.iter().map(|(rva, _)| *rva));
         self.table
     }
 }
@@ -460,6 +472,30 @@ mod tests {
         assert_eq!((found.name, found.names), ("KeFlushWriteBuffer", 5));
         assert_eq!(table.names_at(0x500).last(), Some("guard_check_icall_nop"));
         assert_eq!(table.names_at(0x501).next(), None);
+    }
+
+    /// The buckets find what a search through all would, wherever symbols crowd.
+    #[test]
+    fn every_address_gets_the_last_symbol_before_it() {
+        let rvas = [0, 0, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 100, 0x1000, 0x1001, 0xffff_0000, u32::MAX];
+        for count in 0..rvas.len() {
+            let symbols: Vec<(String, u64)> = rvas[..count]
+                .iter()
+                .enumerate()
+                .map(|(i, rva)| (format!("s{i:02}"), (*rva).into()))
+                .collect();
+            let symbols: Vec<(&str, u64)> = symbols.iter().map(|(name, rva)| (&**name, *rva)).collect();
+            let table = table(&symbols);
+            for rva in (0..110).chain(0xff0..0x1010).chain(0xfffe_fff0..0xffff_0010).chain([u32::MAX]) {
+                let wanted = rvas[..count].iter().rev().find(|start| **start <= rva);
+                let found = table.lookup(rva);
+                assert_eq!(found.map(|found| found.rva), wanted.copied(), "{rva:#x} of {count}");
+                if let Some(found) = found {
+                    let same: Vec<&str> = table.names_at(found.rva).collect();
+                    assert_eq!((found.name, found.names), (same[0], same.len()), "{rva:#x} of {count}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub use builtin::BuiltinTypes;
 pub use dt::{Dt, Line, Listing, declared};
 pub use isf::IsfTypes;
 pub use pdb::PdbTypes;
+pub(crate) use pdb::Records;
 pub use value::{Text, Value};
 
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
 //! The export directory.
 
-use super::{Image, u16_at, u32_at};
+use super::{Image, u32_at};
 
 const DIRECTORY_EXPORT: usize = 0;
 /// Ordinals have 16 bits.
@@ -49,22 +49,27 @@ impl Image<'_> {
         else {
             return Exports::default();
         };
-        let table = |at, count: u32, width| self.bytes(at, count.min(MAX_EXPORTS) as usize * width);
-        let addresses = table(function_table, functions, 4);
+        let count = |count: u32| count.min(MAX_EXPORTS) as usize;
         let mut budget = MAX_TEXT;
-        let mut entries: Vec<Export> = Vec::new();
-        for (index, raw) in (0..).zip(addresses.chunks_exact(4)) {
-            let rva = u32_at(raw, 0).unwrap_or_default();
-            let inside = rva.checked_sub(at).is_some_and(|offset| offset < size);
-            let forward = if inside { self.within(rva, &mut budget) } else { None };
-            entries.push(Export { ordinal: base.wrapping_add(index), names: Vec::new(), rva, forward });
+        let mut there = 0;
+        let mut entries: Vec<Option<Export>> = Vec::new();
+        for (index, raw) in (0..).zip(self.table::<4>(function_table, count(functions))) {
+            let entry = raw.map(u32::from_le_bytes).map(|rva| {
+                there += 1;
+                let inside = rva.checked_sub(at).is_some_and(|offset| offset < size);
+                let forward = if inside { self.within(rva, &mut budget) } else { None };
+                Export { ordinal: base.wrapping_add(index), names: Vec::new(), rva, forward }
+            });
+            entries.push(entry);
         }
-        let mut missing = functions.saturating_sub(entries.len() as u32);
-        let (name_rvas, indexes) = (table(name_table, names, 4), table(ordinal_table, names, 2));
+        let mut missing = functions.saturating_sub(there);
+        let name_rvas = self.table::<4>(name_table, count(names));
+        let indexes = self.table::<2>(ordinal_table, count(names));
         let mut named = 0;
-        for (name, index) in name_rvas.chunks_exact(4).zip(indexes.chunks_exact(2)) {
-            let entry = u16_at(index, 0).and_then(|index| entries.get_mut(usize::from(index)));
-            let name = u32_at(name, 0).and_then(|rva| self.within(rva, &mut budget));
+        for (name, index) in name_rvas.into_iter().zip(indexes) {
+            let index = index.map(|raw| usize::from(u16::from_le_bytes(raw)));
+            let entry = index.and_then(|index| entries.get_mut(index)?.as_mut());
+            let name = name.and_then(|raw| self.within(u32::from_le_bytes(raw), &mut budget));
             if let (Some(entry), Some(name)) = (entry, name) {
                 entry.names.push(name);
                 named += 1;
@@ -72,7 +77,7 @@ impl Image<'_> {
         }
         missing = missing.max(names.saturating_sub(named));
         // Ordinals that are not used have no address.
-        entries.retain(|entry| entry.rva != 0);
+        let entries = entries.into_iter().flatten().filter(|entry| entry.rva != 0).collect();
         Exports { image: self.text(image, MAX_NAME), entries, missing }
     }
 

@@ -35,18 +35,37 @@ impl Image<'_> {
         self.directory(DIRECTORY_EXCEPTION)
     }
 
-    /// The function table in its own order, which is by address in a sound image. Empty for machines without one.
+    /// The function table in its own order, which is by address in a sound image, but for entries in pages that are
+    /// missing ([`Self::functions_missing`]). Empty for machines without one.
     pub fn functions(&self) -> Vec<Function> {
-        let Some((rva, size)) = self.function_table() else { return Vec::new() };
-        let entry_size = match self.headers().machine {
-            MACHINE_X64 => 12,
-            MACHINE_ARM64 => 8,
-            _ => return Vec::new(),
+        let count = self.function_count();
+        let Some((rva, _)) = self.function_table() else { return Vec::new() };
+        match self.headers().machine {
+            MACHINE_X64 => self.table::<12>(rva, count).iter().flatten().filter_map(|raw| x64(raw)).collect(),
+            _ => self.table::<8>(rva, count).iter().flatten().filter_map(|raw| self.arm64(raw)).collect(),
+        }
+    }
+
+    /// How many entries of the function table are not there.
+    pub fn functions_missing(&self) -> usize {
+        let count = self.function_count();
+        let Some((rva, _)) = self.function_table() else { return 0 };
+        let there = match self.headers().machine {
+            MACHINE_X64 => self.table::<12>(rva, count).iter().flatten().count(),
+            _ => self.table::<8>(rva, count).iter().flatten().count(),
         };
-        let raw = self.bytes(rva, (size as usize).min(MAX_FUNCTIONS * entry_size));
-        let entries = raw.chunks_exact(entry_size);
-        let entry = |raw| if entry_size == 12 { x64(raw) } else { self.arm64(raw) };
-        entries.filter_map(entry).collect()
+        count - there
+    }
+
+    /// How many entries the function table has.
+    fn function_count(&self) -> usize {
+        let size = self.function_table().map_or(0, |(_, size)| size as usize);
+        let entries = match self.headers().machine {
+            MACHINE_X64 => size / 12,
+            MACHINE_ARM64 => size / 8,
+            _ => 0,
+        };
+        entries.min(MAX_FUNCTIONS)
     }
 
     /// The function that a part of one belongs to (x64: its unwind data is chained to the whole's); the part itself if

@@ -1,15 +1,18 @@
 //! The container of a PDB (MSF 7.00): numbered streams, each scattered over blocks of the file.
 
 use super::PdbError;
+use super::read_at::ReadAt;
 use super::records::u32_at;
+use std::ops::Range;
 
 const MAGIC: &[u8; 32] = b"Microsoft C/C++ MSF 7.00\r\n\x1aDS\0\0\0";
 /// The size of a stream that was deleted.
 const DELETED: u32 = u32::MAX;
 
 /// A PDB's streams.
-pub(crate) struct Msf<'b> {
-    bytes: &'b [u8],
+#[derive(Debug)]
+pub(crate) struct Msf<S> {
+    source: S,
     block: usize,
     /// Each stream's size, and where its block numbers lie in the directory.
     streams: Vec<(usize, usize)>,
@@ -17,41 +20,55 @@ pub(crate) struct Msf<'b> {
 }
 
 /// One stream's bytes.
+#[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) bytes: Vec<u8>,
     /// True if the file ends before the stream does.
     pub(crate) cut: bool,
 }
 
-impl<'b> Msf<'b> {
-    pub(crate) fn parse(bytes: &'b [u8]) -> Result<Self, PdbError> {
-        if bytes.get(..32) != Some(MAGIC) {
+impl<S: ReadAt> Msf<S> {
+    pub(crate) fn parse(source: S) -> Result<Self, PdbError> {
+        let mut head = [0; 0x38];
+        let got = source.read_at(0, &mut head);
+        if head.get(..32) != Some(MAGIC) {
             return Err(PdbError::NotPdb);
         }
-        let word = |at| u32_at(bytes, at).map(|word| word as usize).ok_or(PdbError::Directory("cut off"));
+        if got < head.len() {
+            return Err(PdbError::Directory("cut off"));
+        }
+        let word = |at| u32_at(&head, at).map(|word| word as usize).ok_or(PdbError::Directory("cut off"));
         let (block, size, map) = (word(0x20)?, word(0x2c)?, word(0x34)?);
         if !block.is_power_of_two() || !(512..=0x1_0000).contains(&block) {
             return Err(PdbError::Directory("no such block size"));
         }
-        if size > bytes.len() {
+        if size as u64 > source.size() {
             return Err(PdbError::Directory("larger than the file"));
         }
         // The list of the directory's blocks is itself a run of blocks from here on.
-        let list = map.checked_mul(block).and_then(|at| bytes.get(at..)).unwrap_or_default();
-        let list = list.get(..size.div_ceil(block) * 4).ok_or(PdbError::Directory("cut off"))?;
-        let directory = gather(bytes, block, list, size);
+        let mut list = vec![0; size.div_ceil(block) * 4];
+        if source.read_at(map as u64 * block as u64, &mut list) < list.len() {
+            return Err(PdbError::Directory("cut off"));
+        }
+        let directory = gather(&source, block, &list, 0..size);
         if directory.cut {
             return Err(PdbError::Directory("cut off"));
         }
-        let streams = streams(&directory.bytes, block, bytes.len().div_ceil(block))?;
-        Ok(Self { bytes, block, streams, directory: directory.bytes })
+        let blocks = usize::try_from(source.size().div_ceil(block as u64)).unwrap_or(usize::MAX);
+        let streams = streams(&directory.bytes, block, blocks)?;
+        Ok(Self { source, block, streams, directory: directory.bytes })
     }
 
     /// The bytes of a stream; `None` if there is no such stream.
     pub(crate) fn stream(&self, number: usize) -> Option<Stream> {
+        self.part(number, 0..usize::MAX)
+    }
+
+    /// Some bytes of a stream, as far as it goes; `None` if there is no such stream.
+    pub(crate) fn part(&self, number: usize, wanted: Range<usize>) -> Option<Stream> {
         let (size, at) = *self.streams.get(number)?;
         let list = self.directory.get(at..at.checked_add(size.div_ceil(self.block) * 4)?)?;
-        Some(gather(self.bytes, self.block, list, size))
+        Some(gather(&self.source, self.block, list, wanted.start.min(size)..wanted.end.min(size)))
     }
 }
 
@@ -85,19 +102,31 @@ fn streams(directory: &[u8], block: usize, blocks: usize) -> Result<Vec<(usize, 
     Ok(streams)
 }
 
-/// Puts a stream together from its blocks, up to the first that the file does not have.
-fn gather(bytes: &[u8], block: usize, list: &[u8], size: usize) -> Stream {
-    let mut out = Vec::new();
-    for number in list.chunks_exact(4).filter_map(|raw| u32_at(raw, 0)) {
-        let start = (number as usize).checked_mul(block);
-        let rest = start.and_then(|start| bytes.get(start..)).unwrap_or_default();
-        let wanted = block.min(size - out.len());
-        let Some(piece) = rest.get(..wanted) else {
-            out.extend_from_slice(rest);
-            return Stream { bytes: out, cut: true };
-        };
-        out.extend_from_slice(piece);
+/// Puts a part of a stream together from its blocks, up to the first that the file does not have. Blocks that follow each
+/// other in the file are read at once.
+fn gather(source: &impl ReadAt, block: usize, list: &[u8], wanted: Range<usize>) -> Stream {
+    let mut bytes = vec![0; wanted.len()];
+    let mut done = 0;
+    let number = |index: usize| u32_at(list, index * 4).map(u64::from);
+    while done < bytes.len() {
+        let at = wanted.start + done;
+        let (index, inside) = (at / block, at % block);
+        let Some(first) = number(index) else { break };
+        let left = bytes.len() - done;
+        let mut run = block - inside;
+        let mut next = first + 1;
+        while run < left && number(index + (next - first) as usize) == Some(next) {
+            (run, next) = (run + block, next + 1);
+        }
+        let run = run.min(left);
+        let Some(piece) = bytes.get_mut(done..done + run) else { break };
+        let got = source.read_at(first * block as u64 + inside as u64, piece);
+        done += got;
+        if got < run {
+            break;
+        }
     }
-    let cut = out.len() < size;
-    Stream { bytes: out, cut }
+    let cut = done < bytes.len();
+    bytes.truncate(done);
+    Stream { bytes, cut }
 }

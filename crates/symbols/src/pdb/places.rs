@@ -1,6 +1,7 @@
 //! From a section and an offset to an address in the image, also where a tool rearranged the image after linking.
 
 use super::msf::Msf;
+use super::read_at::ReadAt;
 use super::records::{Place, u32_at};
 use crate::table::SymbolKind;
 
@@ -12,12 +13,14 @@ const SECTIONS_BEFORE: usize = 10;
 const EXECUTE: u32 = 0x2000_0000;
 
 /// Where sections lie.
+#[derive(Debug)]
 pub(super) struct Places {
     sections: Vec<Section>,
     /// Addresses before and after the rearrangement, by the former.
     moved: Option<Vec<(u32, u32)>>,
 }
 
+#[derive(Debug)]
 struct Section {
     rva: u32,
     size: u32,
@@ -25,7 +28,7 @@ struct Section {
 }
 
 impl Places {
-    pub(super) fn read(msf: &Msf<'_>, extra: &[u16]) -> Option<Self> {
+    pub(super) fn read(msf: &Msf<impl ReadAt>, extra: &[u16]) -> Option<Self> {
         let stream = |index: usize| {
             let number = extra.get(index).filter(|number| **number != u16::MAX)?;
             msf.stream((*number).into()).map(|stream| stream.bytes).filter(|bytes| !bytes.is_empty())

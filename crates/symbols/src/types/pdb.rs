@@ -2,7 +2,7 @@
 
 use super::leaf::{Entry, Leaf, Simple, Tag, entries, simple};
 use super::{Enum, MAX_NESTING, Member, Members, Record, Role, Type, TypeId, Types};
-use crate::pdb::{Msf, PdbError, u16_at, u32_at};
+use crate::pdb::{Msf, PdbError, ReadAt, Stream, u16_at, u32_at};
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -15,13 +15,51 @@ const FIRST: u32 = 0x1000;
 /// The types of a PDB. Records are found at once and read when asked for.
 #[derive(Debug)]
 pub struct PdbTypes {
-    bytes: Vec<u8>,
-    /// Where each record's length stands, from type 0x1000 on.
-    starts: Vec<u32>,
+    records: Records,
     /// Definitions and, of what has none, declarations; read at the first question by name.
     names: OnceLock<Names>,
     /// What could not be read, if anything.
     pub damage: Option<&'static str>,
+}
+
+/// Records that refer to each other by number: the types, and what is told of functions.
+#[derive(Debug)]
+pub(crate) struct Records {
+    bytes: Vec<u8>,
+    /// Where each record's length stands, from number 0x1000 on.
+    starts: Vec<u32>,
+}
+
+impl Records {
+    /// Finds the records of a stream; with them, whether some are missing.
+    pub(crate) fn parse(stream: Stream) -> Option<(Self, bool)> {
+        let word = |at| u32_at(&stream.bytes, at);
+        let (header, first, end) = (word(4)? as usize, word(8)?, word(12)?);
+        if first != FIRST || header < 0x38 {
+            return None;
+        }
+        let wanted = end.saturating_sub(FIRST) as usize;
+        let mut starts = Vec::new();
+        let mut at = header;
+        while let Some(length) = u16_at(&stream.bytes, at).filter(|_| starts.len() < wanted) {
+            let next = at + 2 + usize::from(length);
+            if length < 2 || next > stream.bytes.len() {
+                break;
+            }
+            starts.push(at as u32);
+            at = next;
+        }
+        let missing = stream.cut || starts.len() < wanted;
+        Some((Self { bytes: stream.bytes, starts }, missing))
+    }
+
+    /// The kind of a record, and what follows that.
+    pub(crate) fn get(&self, number: u32) -> Option<(u16, &[u8])> {
+        let at = *self.starts.get(number.checked_sub(FIRST)? as usize)? as usize;
+        let length = usize::from(u16_at(&self.bytes, at)?);
+        let record = self.bytes.get(at + 2..at + 2 + length)?;
+        Some((u16_at(record, 0)?, record.get(2..)?))
+    }
 }
 
 /// Types by name and by decorated name.
@@ -39,41 +77,24 @@ impl PdbTypes {
     /// # Errors
     /// If the bytes are no PDB or have no types.
     pub fn parse(bytes: &[u8]) -> Result<Self, PdbError> {
-        let stream = Msf::parse(bytes)?.stream(STREAM_TYPES).ok_or(PdbError::Stream("list of types"))?;
-        let broken = PdbError::Stream("list of types");
-        let word = |at| u32_at(&stream.bytes, at).ok_or(broken.clone());
-        let (header, first, end) = (word(4)? as usize, word(8)?, word(12)?);
-        if first != FIRST || header < 0x38 {
-            return Err(broken);
-        }
-        let mut starts = Vec::new();
-        let mut at = header;
-        while let Some(length) = u16_at(&stream.bytes, at) {
-            let next = at + 2 + usize::from(length);
-            if starts.len() as u64 == u64::from(end.saturating_sub(FIRST))
-                || length < 2
-                || next > stream.bytes.len()
-            {
-                break;
-            }
-            starts.push(at as u32);
-            at = next;
-        }
-        let missing = (starts.len() as u64) < u64::from(end.saturating_sub(FIRST));
-        let damage = (stream.cut || missing).then_some("the list of types is cut");
-        Ok(Self { bytes: stream.bytes, starts, names: OnceLock::new(), damage })
+        Self::of(&Msf::parse(bytes)?)
+    }
+
+    /// The types of a PDB that is open.
+    pub(crate) fn of(msf: &Msf<impl ReadAt>) -> Result<Self, PdbError> {
+        let stream = msf.stream(STREAM_TYPES).ok_or(PdbError::Stream("list of types"))?;
+        let (records, damage) = Records::parse(stream).ok_or(PdbError::Stream("list of types"))?;
+        Ok(Self { records, names: OnceLock::new(), damage: damage.then_some("the list of types is cut") })
     }
 
     /// Every type that has a record, in the order of the file.
     pub fn ids(&self) -> impl Iterator<Item = TypeId> + use<> {
-        (FIRST..FIRST.saturating_add(self.starts.len() as u32)).map(TypeId)
+        (FIRST..FIRST.saturating_add(self.records.starts.len() as u32)).map(TypeId)
     }
 
     fn leaf(&self, index: u32) -> Option<Leaf<'_>> {
-        let at = *self.starts.get(index.checked_sub(FIRST)? as usize)? as usize;
-        let length = usize::from(u16_at(&self.bytes, at)?);
-        let record = self.bytes.get(at + 2..at + 2 + length)?;
-        Leaf::parse(u16_at(record, 0)?, record.get(2..)?)
+        let (kind, body) = self.records.get(index)?;
+        Leaf::parse(kind, body)
     }
 
     fn by_name(&self) -> &Names {

@@ -1,0 +1,68 @@
+//! Where the bytes of a PDB are: in memory, or in a file of which only what is needed is read.
+
+/// Bytes that can be read in any order.
+pub trait ReadAt {
+    /// How many there are.
+    fn size(&self) -> u64;
+
+    /// Fills the start of `buffer` with the bytes from `at` on and says how many: fewer at the end, or where reading fails.
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> usize;
+}
+
+impl ReadAt for [u8] {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> usize {
+        let rest = usize::try_from(at).ok().and_then(|at| self.get(at..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        count
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn size(&self) -> u64 {
+        self.as_slice().size()
+    }
+
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> usize {
+        self.as_slice().read_at(at, buffer)
+    }
+}
+
+impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn size(&self) -> u64 {
+        (**self).size()
+    }
+
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> usize {
+        (**self).read_at(at, buffer)
+    }
+}
+
+#[cfg(any(unix, windows))]
+impl ReadAt for std::fs::File {
+    fn size(&self) -> u64 {
+        self.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> usize {
+        #[cfg(unix)]
+        let read = std::os::unix::fs::FileExt::read_at;
+        #[cfg(windows)]
+        let read = std::os::windows::fs::FileExt::seek_read;
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match read(self, rest, at.saturating_add(done as u64)) {
+                Ok(count @ 1..) => done += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        done
+    }
+}
