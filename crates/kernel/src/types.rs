@@ -16,7 +16,7 @@ pub(crate) fn types(core: &Core, module: &Module) -> Result<Rc<dyn Types>, Strin
     let kernel = module.base == core.build.kernel_base;
     let none = || format!("no PDB that is provably that of {} was given", module.display);
     let from_file = if kernel {
-        core.own_types().map(|own| own.types()).ok_or_else(none)
+        core.own_types().map(OwnTypes::types).ok_or_else(none)
     } else {
         core.code.symbol_file(module).ok_or_else(none).and_then(|path| read(&path))
     };
