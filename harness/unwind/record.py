@@ -10,46 +10,31 @@ few times the registers and the live stack are written down; at calls, also as t
 
 Needs unicorn and capstone (pip install unicorn capstone). The record's form is in README.md.
 """
-import argparse, random, struct, sys
+import random, struct, sys
 from collections import defaultdict
 import capstone
 from capstone import x86_const as cx
-from unicorn import Uc, UcError, UC_ARCH_X86, UC_MODE_64, UC_HOOK_CODE, UC_HOOK_MEM_UNMAPPED, UC_PROT_ALL
+from unicorn import Uc, UC_ARCH_X86, UC_MODE_64
 from unicorn import x86_const as ux
+import emulate
+from emulate import DATA, HOME, MAX_RECORDS_PER_OFFSET, MAX_STACK, MAX_STEPS, RETURN, STACK, STACK_SIZE
 
-STACK, STACK_SIZE = 0x7_0000_0000, 0x10_0000
-DATA, DATA_SIZE = 0x6_0000_0000, 0x4_0000
-RETURN = 0x7FF6_1234_5678
 GPR = [getattr(ux, "UC_X86_REG_" + r) for r in
        "RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10 R11 R12 R13 R14 R15".split()]
 XMM = [getattr(ux, f"UC_X86_REG_XMM{n}") for n in range(16)]
 RIP = ux.UC_X86_REG_RIP
 VOLATILE = [0, 1, 2, 8, 9, 10, 11]
-MAX_RECORDS_PER_OFFSET, MAX_STEPS, MAX_STACK = 3, 3000, 0x4000
-HOME = 0x20  # above its return address a function may save registers in the space for its parameters
 
 
-class Image:
-    def __init__(self, path):
-        raw = open(path, "rb").read()
-        pe = struct.unpack_from("<I", raw, 60)[0]
-        count, opt_size = struct.unpack_from("<H", raw, pe + 6)[0], struct.unpack_from("<H", raw, pe + 20)[0]
-        opt = pe + 24
-        self.base, = struct.unpack_from("<Q", raw, opt + 24)
-        size, headers = struct.unpack_from("<II", raw, opt + 56)
-        self.bytes = bytearray((size + 0xFFF) & ~0xFFF)
-        self.bytes[:headers] = raw[:headers]
-        for i in range(count):
-            vsize, rva, rsize, at = struct.unpack_from("<IIII", raw, opt + opt_size + 40 * i + 8)
-            part = raw[at:at + min(rsize, vsize)]
-            self.bytes[rva:rva + len(part)] = part
-        self.pdata = struct.unpack_from("<II", raw, opt + 112 + 3 * 8)
+class Image(emulate.Image):
+    def drawable(self):
+        """Functions by their first instruction, with all their pieces."""
         at, size = self.pdata
         self.entries = [struct.unpack_from("<III", self.bytes, at + i) for i in range(0, size - 11, 12)]
         pieces = defaultdict(list)
         for entry in self.entries:
             pieces[self.primary(entry)[0]].append(entry[:2])
-        self.functions = dict(pieces)
+        return dict(pieces)
 
     def primary(self, entry):
         while True:
@@ -62,21 +47,12 @@ class Image:
             entry = struct.unpack_from("<III", self.bytes, entry[2] + 4 + 2 * (count + count % 2))
 
 
-class Recorder:
+class Recorder(emulate.Recorder):
     def __init__(self, image, rng, out):
-        self.image, self.rng, self.out = image, rng, out
-        self.uc = Uc(UC_ARCH_X86, UC_MODE_64)
-        self.uc.mem_map(image.base, len(image.bytes), UC_PROT_ALL)
-        self.uc.mem_map(STACK, STACK_SIZE, UC_PROT_ALL)
-        self.uc.mem_map(DATA, DATA_SIZE, UC_PROT_ALL)
-        self.data = b"".join(struct.pack("<Q", DATA + rng.randrange(0x1000, DATA_SIZE - 0x1000) & ~7)
-                             for _ in range(DATA_SIZE // 8))
         self.md = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self.md.detail = True
-        self.uc.hook_add(UC_HOOK_CODE, self.step)
-        self.uc.hook_add(UC_HOOK_MEM_UNMAPPED, lambda *_: False)
-        self.points = self.unique = 0
         self.cache = {}
+        super().__init__(image, rng, out, Uc(UC_ARCH_X86, UC_MODE_64), RIP)
 
     def decode(self, address, size):
         if address not in self.cache:
@@ -85,45 +61,36 @@ class Recorder:
             self.cache[address] = found[0] if found else None
         return self.cache[address]
 
-    def inside(self, rva):
-        return any(begin <= rva < end for begin, end in self.pieces)
+    def code(self):
+        """The function's instructions, and those of them that leave it."""
+        instructions, returns = set(), set()
+        for begin, end in self.pieces:
+            for found in self.md.disasm(bytes(self.image.bytes[begin:end]), self.image.base + begin):
+                rva = found.address - self.image.base
+                if found.id not in (cx.X86_INS_INT3, cx.X86_INS_NOP):
+                    instructions.add(rva)
+                if found.group(capstone.CS_GRP_RET):
+                    returns.add(rva)
+        return instructions, returns
 
-    def run(self, begin, runs):
-        self.begin, self.pieces, self.seen = begin, self.image.functions[begin], defaultdict(int)
-        for _ in range(runs):
-            uc, rng = self.uc, self.rng
-            uc.mem_write(self.image.base, bytes(self.image.bytes))
-            uc.mem_write(DATA, self.data)
-            top = STACK + STACK_SIZE - 0x2000
-            uc.mem_write(STACK, rng.randbytes(0x100) * (STACK_SIZE // 0x100))
-            self.entry = top - 8
-            uc.mem_write(self.entry, struct.pack("<Q", RETURN))
-            values = [DATA + rng.randrange(0x1000, DATA_SIZE - 0x1000) & ~15 for _ in range(16)]
-            values[4] = self.entry
-            for register, value in zip(GPR, values):
-                uc.reg_write(register, value)
-            self.start = values
-            self.start_xmm = [rng.getrandbits(128) for _ in range(16)]
-            for register, value in zip(XMM, self.start_xmm):
-                uc.reg_write(register, value)
-            uc.reg_write(ux.UC_X86_REG_EFLAGS, 2)
-            self.steps = 0
-            self.next = self.image.base + begin
-            # The hook moves the instruction pointer for calls and jumps; then the emulator is started anew there.
-            while self.next is not None:
-                at, self.next = self.next, None
-                try:
-                    uc.emu_start(at, RETURN)
-                except UcError:
-                    # Memory that is not there: the instruction is left out, as if it had been stepped over.
-                    at = uc.reg_read(RIP)
-                    instruction = self.decode(at, 0) if self.inside(at - self.image.base) else None
-                    if instruction and not instruction.group(capstone.CS_GRP_RET) and "sp" not in instruction.op_str:
-                        self.next = at + instruction.size
+    def enter(self):
+        uc, rng = self.uc, self.rng
+        self.entry = STACK + STACK_SIZE - 0x2000 - 8
+        uc.mem_write(self.entry, struct.pack("<Q", RETURN))
+        values = [self.pointer() for _ in range(16)]
+        values[4] = self.entry
+        for register, value in zip(GPR, values):
+            uc.reg_write(register, value)
+        self.start = values
+        self.start_other = [rng.getrandbits(128) for _ in range(16)]
+        for register, value in zip(XMM, self.start_other):
+            uc.reg_write(register, value)
+        uc.reg_write(ux.UC_X86_REG_EFLAGS, 2)
 
-    def go(self, address):
-        self.next = address
-        self.uc.emu_stop()
+    def skip(self, at):
+        found = self.decode(at, 0)
+        keeps = found and not found.group(capstone.CS_GRP_RET) and "sp" not in found.op_str
+        return at + found.size if keeps else None
 
     def step(self, uc, address, size, _):
         rva = address - self.image.base
@@ -133,13 +100,10 @@ class Recorder:
         instruction = self.decode(address, size)
         if instruction is None:
             return uc.emu_stop()
-        self.points += 1
         if struct.unpack("<Q", uc.mem_read(self.entry, 8))[0] != RETURN:
             return uc.emu_stop()  # a forced path overwrote its own return address
-        if self.seen[rva] < MAX_RECORDS_PER_OFFSET:
-            self.unique += self.seen[rva] == 0
+        if self.count(rva):
             self.record(0, rva)
-        self.seen[rva] += 1
         group, after = instruction.group, address + instruction.size
         if group(capstone.CS_GRP_CALL):
             if self.seen[rva] <= MAX_RECORDS_PER_OFFSET:
@@ -162,9 +126,7 @@ class Recorder:
         if instruction.mnemonic.startswith("rep"):
             return self.go(after)
         if group(capstone.CS_GRP_JUMP) and instruction.mnemonic != "jmp":
-            ways = [after, instruction.operands[0].imm]
-            fresh = [w for w in ways if not self.seen[w - self.image.base]]
-            return self.go(self.rng.choice(fresh or ways))
+            return self.fork([after, instruction.operands[0].imm], uc.reg_read(GPR[4]))
 
     def is_wild(self, operand):
         base = {cx.X86_REG_RCX: 1, cx.X86_REG_RDX: 2, cx.X86_REG_R8: 8, cx.X86_REG_R9: 9, cx.X86_REG_R10: 10}
@@ -184,34 +146,9 @@ class Recorder:
         self.out.write(b"".join(v.to_bytes(16, "little") for v in xmm))
         self.out.write(struct.pack("<QQ", RETURN, self.entry + 8))
         self.out.write(struct.pack("<16Q", *self.start))
-        self.out.write(b"".join(v.to_bytes(16, "little") for v in self.start_xmm[6:]))
+        self.out.write(b"".join(v.to_bytes(16, "little") for v in self.start_other[6:]))
         self.out.write(struct.pack("<I", length) + self.uc.mem_read(rsp, length))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image")
-    parser.add_argument("out")
-    parser.add_argument("--functions", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=6)
-    parser.add_argument("--runs", type=int, default=24)
-    options = parser.parse_args()
-    rng = random.Random(options.seed)
-    image = Image(options.image)
-    drawn = rng.sample(sorted(image.functions), min(options.functions, len(image.functions)))
-    reached = []
-    with open(options.out, "wb") as out:
-        out.write(b"SCUW" + struct.pack("<QII", image.base, *image.pdata))
-        recorder = Recorder(image, rng, out)
-        for begin in drawn:
-            recorder.run(begin, options.runs)
-            total = sum(1 for piece in recorder.pieces for _ in
-                        recorder.md.disasm(bytes(image.bytes[piece[0]:piece[1]]), image.base + piece[0]))
-            reached.append(len(recorder.seen) / max(total, 1))
-    low = sum(share < 0.6 for share in reached)
-    print(f"{len(drawn)} functions, {recorder.unique} offsets, {recorder.points} points; "
-          f"{sum(reached) / len(reached):.0%} of instructions on average, {low} functions below 60%")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(emulate.main(Image, Recorder, b"SCUW", __doc__))

@@ -3,34 +3,31 @@
 
 usage: record_arm64.py IMAGE OUT [--functions N] [--seed S] [--runs R]
 """
-import argparse, random, struct, sys
-from collections import defaultdict
-from unicorn import Uc, UcError, UC_ARCH_ARM64, UC_MODE_ARM, UC_HOOK_CODE, UC_HOOK_MEM_UNMAPPED, UC_PROT_ALL
+import struct, sys
+from unicorn import Uc, UC_ARCH_ARM64, UC_MODE_ARM
 from unicorn import arm64_const as ac
-from record import DATA, DATA_SIZE, MAX_RECORDS_PER_OFFSET, MAX_STACK, MAX_STEPS, RETURN, STACK, STACK_SIZE, HOME
+import emulate
+from emulate import DATA, HOME, MAX_RECORDS_PER_OFFSET, MAX_STACK, MAX_STEPS, RETURN, STACK, STACK_SIZE
 
 X = [getattr(ac, f"UC_ARM64_REG_X{n}") for n in range(29)] + [ac.UC_ARM64_REG_X29, ac.UC_ARM64_REG_X30]
 D = [getattr(ac, f"UC_ARM64_REG_D{n}") for n in range(8, 16)]
+RET = 0xD65F03C0
 SP, PC = ac.UC_ARM64_REG_SP, ac.UC_ARM64_REG_PC
 
 
-class Image:
-    def __init__(self, path):
-        raw = open(path, "rb").read()
-        pe = struct.unpack_from("<I", raw, 60)[0]
-        count, opt_size = struct.unpack_from("<H", raw, pe + 6)[0], struct.unpack_from("<H", raw, pe + 20)[0]
-        opt = pe + 24
-        self.base, = struct.unpack_from("<Q", raw, opt + 24)
-        size, headers = struct.unpack_from("<II", raw, opt + 56)
-        self.bytes = bytearray((size + 0xFFF) & ~0xFFF)
-        self.bytes[:headers] = raw[:headers]
-        for i in range(count):
-            vsize, rva, rsize, at = struct.unpack_from("<IIII", raw, opt + opt_size + 40 * i + 8)
-            part = raw[at:at + min(rsize, vsize)]
-            self.bytes[rva:rva + len(part)] = part
-        self.pdata = struct.unpack_from("<II", raw, opt + 112 + 3 * 8)
+def conditional(word):
+    """How many instructions a conditional jump goes; none if it is something else."""
+    if word & 0xFF000010 == 0x54000000 or word & 0x7E000000 == 0x34000000:  # b.cond, cbz, cbnz
+        return (word >> 5 & 0x7FFFF ^ 0x40000) - 0x40000
+    if word & 0x7E000000 == 0x36000000:  # tbz, tbnz
+        return (word >> 5 & 0x3FFF ^ 0x2000) - 0x2000
+    return None
+
+
+class Image(emulate.Image):
+    def drawable(self):
         at, size = self.pdata
-        self.functions = {}
+        functions = {}
         for i in range(0, size - 7, 8):
             begin, data = struct.unpack_from("<II", self.bytes, at + i)
             if data & 3 == 2:
@@ -41,7 +38,8 @@ class Image:
                 continue
             # The helpers that move their caller's sp have no frame that a shadow stack could tell.
             if not self.moves_sp(begin):
-                self.functions[begin] = 4 * length
+                functions[begin] = [(begin, begin + 4 * length)]
+        return functions
 
     def is_piece(self, at):
         head, second = struct.unpack_from("<II", self.bytes, at)
@@ -60,7 +58,7 @@ class Image:
             return 0
         moved = 0
         for word in struct.unpack_from("<16I", self.bytes, rva):
-            if word == 0xD65F03C0:
+            if word == RET:
                 return moved
             if word == 0xD10043FF:
                 moved -= 16
@@ -71,68 +69,65 @@ class Image:
         return 0
 
 
-class Recorder:
+class Recorder(emulate.Recorder):
     def __init__(self, image, rng, out):
-        self.image, self.rng, self.out = image, rng, out
-        self.uc = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
-        self.uc.reg_write(ac.UC_ARM64_REG_CPACR_EL1, 3 << 20)
-        self.uc.mem_map(image.base, len(image.bytes), UC_PROT_ALL)
-        self.uc.mem_map(STACK, STACK_SIZE, UC_PROT_ALL)
-        self.uc.mem_map(DATA, DATA_SIZE, UC_PROT_ALL)
-        self.data = b"".join(struct.pack("<Q", DATA + rng.randrange(0x1000, DATA_SIZE - 0x1000) & ~15)
-                             for _ in range(DATA_SIZE // 8))
-        self.uc.hook_add(UC_HOOK_CODE, self.step)
-        self.uc.hook_add(UC_HOOK_MEM_UNMAPPED, lambda *_: False)
-        self.points = self.unique = 0
+        uc = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
+        uc.reg_write(ac.UC_ARM64_REG_CPACR_EL1, 3 << 20)
+        super().__init__(image, rng, out, uc, PC)
 
-    def inside(self, rva):
-        return self.begin <= rva < self.begin + self.length
+    def code(self):
+        """The function's instructions, and those of them that return."""
+        instructions = {rva for begin, end in self.pieces for rva in range(begin, end, 4)}
+        return instructions, {rva for rva in instructions if self.image.word(rva) == RET}
 
-    def run(self, begin, runs):
-        self.begin, self.length, self.seen = begin, self.image.functions[begin], defaultdict(int)
-        for _ in range(runs):
-            uc, rng = self.uc, self.rng
-            uc.mem_write(self.image.base, bytes(self.image.bytes))
-            uc.mem_write(DATA, self.data)
-            uc.mem_write(STACK, rng.randbytes(0x100) * (STACK_SIZE // 0x100))
-            self.entry = STACK + STACK_SIZE - 0x2000
-            self.start = [DATA + rng.randrange(0x1000, DATA_SIZE - 0x1000) & ~15 for _ in range(30)] + [RETURN]
-            for register, value in zip(X, self.start):
-                uc.reg_write(register, value)
-            self.start_d = [rng.getrandbits(64) for _ in range(8)]
-            for register, value in zip(D, self.start_d):
-                uc.reg_write(register, value)
-            uc.reg_write(SP, self.entry)
-            self.steps, self.next = 0, self.image.base + begin
-            while self.next is not None:
-                at, self.next = self.next, None
-                try:
-                    uc.emu_start(at, RETURN & ~3)
-                except UcError:
-                    at = uc.reg_read(PC)
-                    word = self.word(at - self.image.base) if self.inside(at - self.image.base) else None
-                    # Memory that is not there, unless the stack pointer is at stake.
-                    if word is not None and word >> 5 & 31 != 31 and word != 0xD65F03C0:
-                        self.next = at + 4
+    def enter(self):
+        uc = self.uc
+        self.entry = STACK + STACK_SIZE - 0x2000
+        self.start = [self.pointer() for _ in range(30)] + [RETURN]
+        for register, value in zip(X, self.start):
+            uc.reg_write(register, value)
+        self.start_other = [self.rng.getrandbits(64) for _ in range(8)]
+        for register, value in zip(D, self.start_other):
+            uc.reg_write(register, value)
+        uc.reg_write(SP, self.entry)
 
-    def word(self, rva):
-        return struct.unpack_from("<I", self.image.bytes, rva)[0]
+    def skip(self, at):
+        word = self.image.word(at - self.image.base)
+        # Unless the stack pointer is at stake.
+        return at + 4 if word >> 5 & 31 != 31 and word != RET else None
 
-    def go(self, address):
-        self.next = address
-        self.uc.emu_stop()
+    def cases(self, jump):
+        """Where a switch can go: `adr` of a table, a load from it, `adr` of what its entries count from, `add` or
+        `sub`, `br`."""
+        addresses, entry = {}, None
+        for rva in range(jump - 24, jump, 4):
+            word = self.image.word(rva)
+            if word & 0x9F000000 == 0x10000000:
+                addresses[word & 31] = rva + ((word >> 5 & 0x7FFFF ^ 0x40000) - 0x40000 << 2 | word >> 29 & 3)
+            elif word & 0x3B200C00 == 0x38200800 and word >> 5 & 31 in addresses:
+                entry = addresses[word >> 5 & 31], 1 << (word >> 30), word >> 22 & 3 >= 2
+            elif word & 0xBF200000 == 0x8B000000 and word >> 5 & 31 in addresses and entry:
+                (at, size, signed), base, found = entry, addresses[word >> 5 & 31], set()
+                # The table ends where the code of a case begins, or with an entry that leads elsewhere.
+                while at not in found:
+                    value = int.from_bytes(self.image.bytes[at:at + size], "little", signed=signed)
+                    distance = value << (word >> 10 & 63)
+                    target = base - distance if word >> 30 & 1 else base + distance
+                    if not self.inside(target) or target & 3:
+                        break
+                    found.add(target)
+                    at += size
+                return [self.image.base + target for target in sorted(found) if not entry[0] <= target < at]
+        return []
 
     def step(self, uc, address, size, _):
         rva = address - self.image.base
         self.steps += 1
         if not self.inside(rva) or self.steps > MAX_STEPS:
             return uc.emu_stop()
-        word = self.word(rva)
-        self.points += 1
-        if self.seen[rva] < MAX_RECORDS_PER_OFFSET:
-            self.unique += self.seen[rva] == 0
+        word = self.image.word(rva)
+        if self.count(rva):
             self.record(0, rva)
-        self.seen[rva] += 1
         base = word >> 5 & 31
         if word >> 26 == 0x25 or word & 0xFEFFF000 == 0xD63F0000:  # bl, blr
             if word >> 26 == 0x25:
@@ -149,15 +144,12 @@ class Recorder:
             return uc.emu_stop()
         if word >> 22 == 0x354 and word >> 20 & 3 != 0 and word != 0xD503237F and word & 0xFFFFF01F != 0xD503201F:
             return self.go(address + 4)  # system registers and barriers
-        jump = None
-        if word & 0xFF000010 == 0x54000000 or word & 0x7E000000 == 0x34000000:  # b.cond, cbz, cbnz
-            jump = (word >> 5 & 0x7FFFF ^ 0x40000) - 0x40000
-        elif word & 0x7E000000 == 0x36000000:  # tbz, tbnz
-            jump = (word >> 5 & 0x3FFF ^ 0x2000) - 0x2000
+        if word & 0xFFFFFC1F == 0xD61F0000 and not self.inside(uc.reg_read(X[base]) - self.image.base):
+            cases = self.cases(rva)
+            return self.fork(cases, uc.reg_read(SP)) if cases else uc.emu_stop()
+        jump = conditional(word)
         if jump is not None:
-            ways = [address + 4, address + 4 * jump]
-            fresh = [w for w in ways if not self.seen[w - self.image.base]]
-            return self.go(self.rng.choice(fresh or ways))
+            return self.fork([address + 4, address + 4 * jump], uc.reg_read(SP))
         # Loads and stores: a store through a volatile pointer into the stack could hit saved registers.
         is_store = word >> 27 & 1 and not word >> 25 & 1 and not word >> 22 & 1
         if is_store and base < 19 and STACK <= uc.reg_read(X[base]) < STACK + STACK_SIZE:
@@ -173,32 +165,9 @@ class Recorder:
         self.out.write(struct.pack("<III", kind, rva, self.begin))
         self.out.write(struct.pack("<32Q", *(self.uc.reg_read(r) for r in X), sp))
         self.out.write(struct.pack("<8Q", *(self.uc.reg_read(r) for r in D)))
-        self.out.write(struct.pack("<2Q11Q8Q", RETURN, self.entry, *self.start[19:30], *self.start_d))
+        self.out.write(struct.pack("<2Q11Q8Q", RETURN, self.entry, *self.start[19:30], *self.start_other))
         self.out.write(struct.pack("<I", length) + self.uc.mem_read(sp, length))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image")
-    parser.add_argument("out")
-    parser.add_argument("--functions", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=6)
-    parser.add_argument("--runs", type=int, default=24)
-    options = parser.parse_args()
-    rng = random.Random(options.seed)
-    image = Image(options.image)
-    drawn = rng.sample(sorted(image.functions), min(options.functions, len(image.functions)))
-    reached = []
-    with open(options.out, "wb") as out:
-        out.write(b"SCUA" + struct.pack("<QII", image.base, *image.pdata))
-        recorder = Recorder(image, rng, out)
-        for begin in drawn:
-            recorder.run(begin, options.runs)
-            reached.append(len(recorder.seen) / max(recorder.length // 4, 1))
-    low = sum(share < 0.6 for share in reached)
-    print(f"{len(drawn)} functions, {recorder.unique} offsets, {recorder.points} points; "
-          f"{sum(reached) / len(reached):.0%} of instructions on average, {low} functions below 60%")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(emulate.main(Image, Recorder, b"SCUA", __doc__))

@@ -1,5 +1,6 @@
 //! The gate, and what is too slow for it.
 
+use crate::fuzz;
 use anyhow::{Context, bail, ensure};
 use std::path::Path;
 use std::process::Command;
@@ -14,10 +15,10 @@ const LONG_FUZZ_SECONDS: u32 = 300;
 const GATE_SEED: u64 = 20_140_813;
 
 /// One step: a name, and a command line for the shell.
-struct Step {
-    name: String,
-    line: String,
-    settings: Vec<(&'static str, &'static str)>,
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) line: String,
+    pub(crate) settings: Vec<(&'static str, &'static str)>,
 }
 
 fn step(name: &str, line: &str) -> Step {
@@ -32,6 +33,7 @@ pub(crate) fn ci(root: &Path) -> anyhow::Result<()> {
         step("lint", "cargo clippy --workspace --all-targets --all-features --locked -- -D warnings"),
         step("README: the main job, without network", &offline(&readme.main_job)),
         step("README: the tests", &counted(&readme.tests)),
+        step("stopcode synth", "cargo test --locked -p stopcode --features synth --test synth"),
         Step {
             name: "docs".to_owned(),
             line: "cargo doc --workspace --no-deps --document-private-items --locked".to_owned(),
@@ -42,7 +44,7 @@ pub(crate) fn ci(root: &Path) -> anyhow::Result<()> {
             "cargo deny --offline --locked check licenses bans sources || cargo deny --locked check licenses bans sources",
         ),
     ];
-    steps.extend(fuzz_steps(root, FUZZ_SECONDS)?);
+    steps.extend(fuzz::steps(root, FUZZ_SECONDS)?);
     run(root, &steps)
 }
 
@@ -55,7 +57,7 @@ pub(crate) fn long(root: &Path) -> anyhow::Result<()> {
         ),
         step("benches", "cargo bench --locked -p stopcode"),
     ];
-    steps.extend(fuzz_steps(root, LONG_FUZZ_SECONDS)?);
+    steps.extend(fuzz::steps(root, LONG_FUZZ_SECONDS)?);
     run(root, &steps)
 }
 
@@ -96,34 +98,8 @@ fn readme_commands(root: &Path) -> anyhow::Result<Readme> {
     }
 }
 
-/// One step a fuzz target. libFuzzer needs unstable flags, which the stable compiler takes with RUSTC_BOOTSTRAP.
-fn fuzz_steps(root: &Path, seconds: u32) -> anyhow::Result<Vec<Step>> {
-    let mut targets: Vec<String> = std::fs::read_dir(root.join("fuzz/fuzz_targets"))
-        .context("fuzz/fuzz_targets")?
-        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
-        .collect();
-    targets.sort();
-    ensure!(!targets.is_empty(), "no fuzz target");
-    Ok(targets
-        .iter()
-        .map(|target| {
-            // Whole dumps are the best seeds for what reads dumps.
-            let own = format!("fuzz/seeds/{target}");
-            let seeds = if root.join(&own).is_dir() { own } else { "samples".to_owned() };
-            Step {
-                name: format!("fuzz {target}, {seconds} s"),
-                line: format!(
-                    "mkdir -p fuzz/corpus/{target} && cargo fuzz run -s none {target} fuzz/corpus/{target} {seeds} -- \
-                     -max_total_time={seconds} -max_len=400000 -rss_limit_mb=2048 -timeout=10 -verbosity=0 -print_final_stats=1"
-                ),
-                // The workspace forbids `unsafe`, so an address sanitizer has nothing to find in it; panics and hangs are.
-                settings: vec![("RUSTC_BOOTSTRAP", "1")],
-            }
-        })
-        .collect())
-}
-
-fn run(root: &Path, steps: &[Step]) -> anyhow::Result<()> {
+/// Runs the steps, all of them, and fails if one did.
+pub(crate) fn run(root: &Path, steps: &[Step]) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     for step in steps {
         say(&format!("==> {}\n    {}", step.name, step.line));

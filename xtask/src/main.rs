@@ -2,6 +2,7 @@
 
 mod ci;
 mod evaluate;
+mod fuzz;
 mod knowledge;
 mod layouts;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 const USAGE: &str = "usage: cargo xtask <chore>
 
   ci                          everything the gate checks: README's commands, format, lint, docs, licences, fuzzing
+  fuzz --seconds N            every fuzz target for that long
   long                        what is too slow for the gate: long fuzzing, benches
   knowledge --from ../shared  makes the tables under knowledge/ again
   layouts --from ../shared    makes the built-in layouts and fingerprints again
@@ -23,6 +25,7 @@ fn main() -> anyhow::Result<()> {
     let root = repository()?;
     match words.as_slice() {
         ["ci"] => ci::ci(root),
+        ["fuzz", "--seconds", seconds] => fuzz::fuzz(root, seconds.parse().context(USAGE)?),
         ["long"] => ci::long(root),
         ["knowledge", "--from", shared] => knowledge::run(&PathBuf::from(shared), root),
         ["layouts", "--from", shared] => layouts::run(&PathBuf::from(shared), root),

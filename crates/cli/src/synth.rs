@@ -5,9 +5,9 @@ use clap::{Args, Subcommand};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use stopcode_synth::Machine;
 use stopcode_synth::container::{self, Kind};
 use stopcode_synth::plant::{Class, plant};
+use stopcode_synth::{Hex, Installed, Machine};
 
 /// Write a dump of a machine that a file describes, or many with a known fault in them.
 #[derive(Args)]
@@ -26,6 +26,40 @@ pub(crate) struct Arguments {
     command: Option<Command>,
     #[command(flatten)]
     described: Option<Described>,
+    #[command(flatten)]
+    memory: Memory,
+}
+
+/// Physical memory beyond what is described.
+#[derive(Args)]
+struct Memory {
+    /// How much memory the machine has: 512MiB, 64GiB, 1TiB. What nothing was written to is zeros, which take no
+    /// room in the file where the file system can leave holes.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// Let the dump hold a random half of it.
+    #[arg(long, requires = "memory")]
+    half: bool,
+}
+
+impl Memory {
+    fn install(&self, machine: &mut Machine) {
+        if let Some(bytes) = self.memory {
+            machine.installed = Installed { bytes: Hex(bytes), half: self.half };
+        }
+    }
+}
+
+/// Most memory that is written: that of the largest machines Windows runs on.
+const MOST_MEMORY: u64 = 64 << 40;
+
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = [("MiB", 20), ("GiB", 30), ("TiB", 40)]
+        .into_iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))
+        .ok_or("a size ends in MiB, GiB or TiB")?;
+    let count: u64 = digits.trim().parse().map_err(|_| "not a number".to_owned())?;
+    count.checked_mul(1 << shift).filter(|size| *size <= MOST_MEMORY).ok_or("at most 64TiB".to_owned())
 }
 
 #[derive(Args)]
@@ -57,6 +91,8 @@ enum Command {
         /// The folder to write them into; made where it is missing.
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
+        #[command(flatten)]
+        memory: Memory,
     },
 }
 
@@ -79,24 +115,33 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 fn write(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     match (&arguments.command, &arguments.described) {
-        (Some(Command::Planted { seed, count, kind, output }), _) => {
-            planted(*seed, *count, Kind::named(kind).ok_or("no such kind")?, output)
+        (Some(Command::Planted { seed, count, kind, output, memory }), _) => {
+            planted(*seed, *count, Kind::named(kind).ok_or("no such kind")?, memory, output)
         }
         (None, Some(described)) => {
             let kind = Kind::named(&described.kind).ok_or("no such kind")?;
-            save(&Machine::read(&described.machine)?, kind, &described.output)
+            let mut machine = Machine::read(&described.machine)?;
+            arguments.memory.install(&mut machine);
+            save(&machine, kind, &described.output)
         }
         (None, None) => Err("nothing to write: give --machine, --kind and -o".into()),
     }
 }
 
 /// Writes `count` machines: every class in turn, then the next seed.
-fn planted(seed: u64, count: usize, kind: Kind, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn planted(
+    seed: u64,
+    count: usize,
+    kind: Kind,
+    memory: &Memory,
+    folder: &Path,
+) -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut truths = serde_json::Map::new();
     for (n, class) in (0..count).zip(Class::ALL.into_iter().cycle()) {
         let seed = seed.wrapping_add((n / Class::ALL.len()) as u64);
-        let (machine, truth) = plant(seed, class)?;
+        let (mut machine, truth) = plant(seed, class)?;
+        memory.install(&mut machine);
         // The name tells nothing: who is measured may read it.
         let name = format!("{n:06}.dmp");
         save(&machine, kind, &folder.join(&name))?;

@@ -1,14 +1,78 @@
 //! The driver list and the table of unloaded drivers of a triage dump.
 
 use crate::bytes::{u16_at, u32_at, u64_at, utf16, utf16_until_nul};
+use crate::kind::Bits;
 use std::ops::Range;
 use stopcode_base::{Problem, Severity, VirtAddr};
 
-/// Bytes of an entry of the driver list: the name's offset in a slot of eight, then a `KLDR_DATA_TABLE_ENTRY`.
-pub(crate) const DRIVER_SIZE: usize = 0x90;
-/// Bytes of an entry of the unloaded table, and of the count before the first.
-pub(crate) const UNLOADED_SIZE: usize = 0x38;
-pub(crate) const UNLOADED_HEADER: usize = 8;
+/// Where the fields of both tables' entries are.
+///
+/// An entry of the driver list is the offset of a name and a `KLDR_DATA_TABLE_ENTRY`, of which Windows keeps the first
+/// part; how much of it, differs between 32-bit versions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entries {
+    bits: Bits,
+    pub(crate) driver_size: usize,
+    base: usize,
+    image_size: usize,
+    checksum: usize,
+    stamp: usize,
+    pub(crate) unloaded_size: usize,
+    /// Of an unloaded driver: its name, its start, its end.
+    name: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Entries {
+    pub(crate) const fn of(bits: Bits) -> Self {
+        match bits {
+            Bits::B64 => Self {
+                bits,
+                driver_size: 0x90,
+                base: 0x38,
+                image_size: 0x48,
+                checksum: 0x80,
+                stamp: 0x88,
+                unloaded_size: 0x38,
+                name: 0x10,
+                start: 0x28,
+                end: 0x30,
+            },
+            Bits::B32 => Self {
+                bits,
+                driver_size: 0x50,
+                base: 0x1c,
+                image_size: 0x24,
+                checksum: 0x44,
+                stamp: 0x4c,
+                unloaded_size: 0x28,
+                name: 8,
+                start: 0x20,
+                end: 0x24,
+            },
+        }
+    }
+
+    /// With the size of an entry that the tables' places tell, where 32-bit entries come right before the names.
+    pub(crate) fn fitted(self, table: usize, count: usize, pool: usize) -> Self {
+        let room = pool.checked_sub(table).filter(|_| self.bits == Bits::B32 && count > 0);
+        let told = room.and_then(|room| room.checked_div(count));
+        // The table may be padded to eight bytes.
+        match told.filter(|size| (0x50..=0x64).contains(size)) {
+            Some(size) => Self { driver_size: size & !3, ..self },
+            None => self,
+        }
+    }
+
+    fn pointer(&self, bytes: &[u8], offset: usize) -> Option<VirtAddr> {
+        Some(VirtAddr(match self.bits {
+            Bits::B64 => u64_at(bytes, offset)?,
+            Bits::B32 => u32_at(bytes, offset)?.into(),
+        }))
+    }
+}
+
 /// Bytes that an unloaded driver's name has room for: twelve characters.
 const UNLOADED_NAME: usize = 24;
 /// Longest name believed: no UNICODE_STRING is longer.
@@ -45,6 +109,7 @@ pub struct UnloadedDriver {
 /// Reads the entries in `table`, whose names lie in `pool`.
 pub(crate) fn drivers(
     file: &[u8],
+    entries: &Entries,
     table: Range<usize>,
     pool: Range<usize>,
     problems: &mut Vec<Problem>,
@@ -55,7 +120,7 @@ pub(crate) fn drivers(
     let drivers: Vec<Driver> = file
         .get(table.clone())
         .unwrap_or_default()
-        .chunks_exact(DRIVER_SIZE)
+        .chunks_exact(entries.driver_size)
         .filter_map(|entry| {
             // Windows 8.1 leaves garbage in the upper half of the offset's slot.
             let name = u32_at(entry, 0).and_then(|offset| pool_string(file, offset as usize, &pool));
@@ -64,10 +129,10 @@ pub(crate) fn drivers(
             unnamed += usize::from(name.is_none());
             Some(Driver {
                 path: name.map(utf16).unwrap_or_default(),
-                base: VirtAddr(u64_at(entry, 0x38)?),
-                size: u32_at(entry, 0x48)?,
-                checksum: u32_at(entry, 0x80)?,
-                time_date_stamp: u32_at(entry, 0x88)?,
+                base: entries.pointer(entry, entries.base)?,
+                size: u32_at(entry, entries.image_size)?,
+                checksum: u32_at(entry, entries.checksum)?,
+                time_date_stamp: u32_at(entry, entries.stamp)?,
             })
         })
         .collect();
@@ -83,19 +148,19 @@ pub(crate) fn drivers(
 }
 
 /// Reads the entries in `table`, which starts after the count.
-pub(crate) fn unloaded(file: &[u8], table: Range<usize>) -> Vec<UnloadedDriver> {
-    let entries = file.get(table).unwrap_or_default().chunks_exact(UNLOADED_SIZE);
-    entries.filter_map(unloaded_entry).collect()
+pub(crate) fn unloaded(file: &[u8], entries: &Entries, table: Range<usize>) -> Vec<UnloadedDriver> {
+    let table = file.get(table).unwrap_or_default().chunks_exact(entries.unloaded_size);
+    table.filter_map(|entry| unloaded_entry(entry, entries)).collect()
 }
 
-fn unloaded_entry(entry: &[u8]) -> Option<UnloadedDriver> {
+fn unloaded_entry(entry: &[u8], entries: &Entries) -> Option<UnloadedDriver> {
     let length = usize::from(u16_at(entry, 0)?);
-    let text = entry.get(0x10..0x10 + length.min(UNLOADED_NAME))?;
+    let text = entry.get(entries.name..entries.name + length.min(UNLOADED_NAME))?;
     let name = utf16_until_nul(text);
     let ends_in_extension = text.get(16..18) == Some(&[b'.', 0][..]);
     Some(UnloadedDriver {
-        start: VirtAddr(u64_at(entry, 0x28)?),
-        end: VirtAddr(u64_at(entry, 0x30)?),
+        start: entries.pointer(entry, entries.start)?,
+        end: entries.pointer(entry, entries.end)?,
         name_truncated: length > UNLOADED_NAME || (length == UNLOADED_NAME && !ends_in_extension),
         name,
     })
@@ -115,7 +180,7 @@ mod tests {
     use super::*;
 
     fn entry(length: u16, name: &str) -> Vec<u8> {
-        let mut bytes = vec![0; UNLOADED_SIZE];
+        let mut bytes = vec![0; Entries::of(Bits::B64).unloaded_size];
         bytes[..2].copy_from_slice(&length.to_le_bytes());
         for (to, unit) in bytes[0x10..0x28].chunks_mut(2).zip(name.encode_utf16()) {
             to.copy_from_slice(&unit.to_le_bytes());
@@ -126,7 +191,7 @@ mod tests {
     #[test]
     fn full_and_cut_names_are_told_apart() {
         let name = |length, text: &str| {
-            let u = unloaded_entry(&entry(length, text)).unwrap();
+            let u = unloaded_entry(&entry(length, text), &Entries::of(Bits::B64)).unwrap();
             (u.name, u.name_truncated)
         };
         assert_eq!(name(14, "dam.sys"), ("dam.sys".to_owned(), false));

@@ -45,7 +45,7 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// Opens the dump at `path`. A 64-bit small dump is read whole; of any other only its header and the map of its
+    /// Opens the dump at `path`. A small dump is read whole; of any other only its header and the map of its
     /// pages, whatever its size. What is not a regular file is refused before it is read.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         // Asked before opening, too: to open a pipe would wait for its writer.
@@ -134,7 +134,7 @@ impl Dump {
             problems,
             map: Map::default(),
         };
-        if kind == Kind::Triage && bits == Bits::B64 {
+        if kind == Kind::Triage {
             dump.read_triage();
         } else if let Some(problem) = dump.only_header() {
             dump.problems.push(problem);
@@ -189,11 +189,10 @@ impl Dump {
                 Problem::new(Severity::Error, "dump", "cut off inside its header: only some facts are left");
             return Some(problem.with_hint("If this is a copy, copy the original again."));
         }
-        let what = match self.kind {
-            Kind::Triage => format!("a 32-bit {}: recognised, but only its header is read", self.kind),
-            Kind::HeaderOnly => "it holds no memory, only its header".to_owned(),
-            _ => return None,
-        };
+        if self.kind != Kind::HeaderOnly {
+            return None;
+        }
+        let what = "it holds no memory, only its header";
         let problem = Problem::new(Severity::Warning, "dump", what);
         Some(problem.with_hint("A larger dump of the same crash may be C:\\Windows\\MEMORY.DMP."))
     }
@@ -218,7 +217,7 @@ impl Dump {
         &self.header
     }
 
-    /// The parts of a 64-bit small dump.
+    /// The parts of a small dump.
     pub fn triage(&self) -> Option<&Triage> {
         self.triage.as_ref()
     }
@@ -298,9 +297,12 @@ impl Memory for Dump {
         if self.paged.is_some() {
             return self.address_space().ok_or(MissReason::NotInDump)?.read_some(at, buffer);
         }
-        if self.header.bits == Bits::B64 && !at.is_canonical() {
-            return Err(MissReason::NotCanonical);
-        }
+        let at = match self.header.bits {
+            Bits::B64 if !at.is_canonical() => return Err(MissReason::NotCanonical),
+            Bits::B64 => at,
+            // Debuggers extend the sign of 32-bit addresses.
+            Bits::B32 => VirtAddr(at.0 & 0xffff_ffff),
+        };
         let bytes = self.map.at(&self.bytes, at)?;
         let count = bytes.len().min(buffer.len());
         if let (Some(to), Some(from)) = (buffer.get_mut(..count), bytes.get(..count)) {
@@ -320,7 +322,7 @@ fn signature(head: &[u8]) -> Option<Bits> {
 }
 
 fn is_read_whole(head: &[u8], bits: Bits) -> bool {
-    bits == Bits::B64 && Kind::of(head, bits) == Kind::Triage
+    Kind::of(head, bits) == Kind::Triage
 }
 
 /// The error for a file that starts with `head`, which is neither a dump nor zeros.

@@ -1,9 +1,9 @@
 //! A dump file: the facts of its header, and bytes at the addresses it holds, each miss with its reason.
 //!
 //! *Promises*: no input makes it panic, loop or allocate beyond a small multiple of the file; what can be read of a
-//! damaged file is read, and what cannot is named in [`Dump::problems`]. 64-bit small dumps (x64 and ARM64) are read
-//! whole; of every other kind the header and the map of its pages, and then each page when it is asked for. Of 32-bit
-//! small dumps only the header is read.
+//! damaged file is read, and what cannot is named in [`Dump::problems`]. Small dumps are read whole; of every
+//! other kind the header and the map of its pages, and then each page when it is asked for. Memory without a dump header
+//! (plain images, ELF cores, firmware's raw dumps) is read where a search finds the kernel in it.
 //! *Must never know*: symbols, and structures of the kernel beyond those of the container and the debugger data block.
 //!
 //! ```no_run

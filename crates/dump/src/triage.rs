@@ -1,25 +1,23 @@
-//! `TRIAGE_DUMP64`: the body of a 64-bit small dump.
+//! `TRIAGE_DUMP64` and `TRIAGE_DUMP32`: the body of a small dump.
 //!
 //! Its header gives a file offset for every part. The order of the parts differs between versions of Windows, so
 //! nothing is taken from the order except a check: no part may run into the next one.
 
 mod locate;
+mod shape;
 
 use crate::bytes::{Part, u32_at, u64_at, utf16};
-use crate::drivers::{self, DRIVER_SIZE, Driver, UNLOADED_HEADER, UNLOADED_SIZE, UnloadedDriver};
+use crate::drivers::{self, Driver, Entries, UnloadedDriver};
 use crate::header::Header;
 use crate::kdbg::Kdbg;
+use crate::kind::Bits;
 use crate::memory::Pieces;
 use locate::Locator;
+use shape::Shape;
 use std::ops::Range;
 use std::sync::Arc;
 use stopcode_base::{Problem, Severity, VirtAddr};
 
-/// Where the triage header starts and ends.
-const HEADER: usize = 0x2000;
-const HEADER_END: usize = 0x2080;
-/// Bytes of an entry of the table of data blocks.
-const BLOCK_SIZE: usize = 16;
 /// More blocks than this are not believed: real dumps have up to some thousands.
 const MOST_BLOCKS: usize = 1 << 17;
 /// Largest copy of a structure that is looked for where the debugger data block does not tell its size.
@@ -28,7 +26,7 @@ const LARGEST_STRUCTURE: usize = 0x2_0000;
 const THREAD_OBJECT: u8 = 6;
 const PROCESS_OBJECT: u8 = 3;
 
-/// The parts of a 64-bit small dump.
+/// The parts of a small dump.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Triage {
     /// The size of the dump proper, without the secondary data that follows it.
@@ -140,47 +138,52 @@ pub(crate) struct Parsed {
     pub(crate) end: Option<usize>,
 }
 
-/// Reads the body of a 64-bit small dump. Whatever is damaged is named in `problems` and left out.
+/// Reads the body of a small dump. Whatever is damaged is named in `problems` and left out.
 pub(crate) fn parse(file: &Arc<Vec<u8>>, header: &Header, problems: &mut Vec<Problem>) -> Parsed {
-    if file.len() < HEADER_END {
+    let shape = Shape::of(header.bits);
+    let entries = Entries::of(header.bits);
+    if file.len() < shape.end {
         let what = format!("the file ends at {:#x}, before the end of this header", file.len());
         problems.push(Problem::new(Severity::Warning, "triage header", what));
     }
-    let mut locator = Locator::new(file, problems);
-    let kdbg_part = locator.part("debugger data block", 0x2070, locator.word(0x2074));
+    let mut locator = Locator::new(file, shape, problems);
+    let kdbg_part = locator.part("debugger data block", shape.kdbg, locator.word(shape.kdbg_size));
     let kdbg = Kdbg::parse(file.get(kdbg_part.clone()).unwrap_or_default());
     let structure = |name| kdbg.as_ref().and_then(|kdbg| kdbg.offset(name)).unwrap_or(LARGEST_STRUCTURE);
-    let prcb = locator.part("PRCB", 0x201c, structure("SizePrcb"));
-    let process = locator.part("EPROCESS", 0x2020, structure("SizeEProcess"));
-    let thread = locator.part("ETHREAD", 0x2024, structure("SizeEThread"));
-    let call_stack = locator.part("call stack", 0x2028, locator.word(0x202c));
-    let string_pool = locator.part("string pool", 0x2038, locator.word(0x203c));
-    let driver_table = locator.table("driver list", 0x2030, locator.word(0x2034), DRIVER_SIZE);
-    let unloaded = unloaded_table(&mut locator);
+    let prcb = locator.part("PRCB", shape.prcb, structure("SizePrcb"));
+    let process = locator.part("EPROCESS", shape.process, structure("SizeEProcess"));
+    let thread = locator.part("ETHREAD", shape.thread, structure("SizeEThread"));
+    let call_stack = locator.part("call stack", shape.call_stack, locator.word(shape.call_stack_size));
+    let string_pool = locator.part("string pool", shape.pool, locator.word(shape.pool_size));
+    let driver_count = locator.word(shape.driver_count);
+    let entries = entries.fitted(locator.word(shape.drivers), driver_count, string_pool.start);
+    let driver_table = locator.table("driver list", shape.drivers, driver_count, entries.driver_size);
+    let unloaded = unloaded_table(&mut locator, &entries);
     let blocks = block_table(&mut locator);
-    let mm = locator.part("memory manager's numbers", 0x2014, 0x50);
+    let mm = locator.part("memory manager's numbers", shape.mm, 0x50);
 
-    let end = dump_end(file, problems);
-    let verifier = file.get(mm).and_then(mm_storage);
-    let drivers = drivers::drivers(file, driver_table, string_pool.clone(), problems);
+    let end = dump_end(file, &shape, problems);
+    // Of the 32-bit form only the size is known to differ.
+    let verifier = file.get(mm).filter(|_| header.bits == Bits::B64).and_then(mm_storage);
+    let drivers = drivers::drivers(file, &entries, driver_table, string_pool.clone(), problems);
     let triage = Triage {
-        size_of_dump: u32_at(file, 0x2004).unwrap_or(0),
+        size_of_dump: u32_at(file, shape.size_of_dump).unwrap_or(0),
         valid: end.is_some(),
-        service_pack_build: u32_at(file, HEADER).unwrap_or(0),
-        top_of_stack: VirtAddr(u64_at(file, 0x2048).unwrap_or(0)),
+        service_pack_build: u32_at(file, shape.start).unwrap_or(0),
+        top_of_stack: shape.pointer(file, shape.top_of_stack).unwrap_or_default(),
         call_stack,
-        options: u32_at(file, 0x2044).unwrap_or(0),
+        options: u32_at(file, shape.options).unwrap_or(0),
         drivers,
-        unloaded: drivers::unloaded(file, unloaded),
+        unloaded: drivers::unloaded(file, &entries, unloaded),
         verifier,
-        broken_driver: broken_driver(file),
+        broken_driver: broken_driver(file, &shape),
         data_blocks: file
             .get(blocks)
             .unwrap_or_default()
-            .chunks_exact(BLOCK_SIZE)
-            .filter_map(block)
+            .chunks_exact(shape.block_size())
+            .filter_map(|entry| block(entry, &shape))
             .collect(),
-        data_page: data_page(file),
+        data_page: data_page(file, &shape),
         prcb_address: None,
         thread_address: None,
         process_address: None,
@@ -190,52 +193,60 @@ pub(crate) fn parse(file: &Arc<Vec<u8>>, header: &Header, problems: &mut Vec<Pro
         pool: Part::new(file, string_pool.clone()),
         string_pool,
     };
-    let triage = with_addresses(triage, kdbg.as_ref(), problems);
-    let pieces = pieces(&triage, file, header, kdbg.is_some().then_some(kdbg_part), problems);
+    let triage = with_addresses(triage, &shape, kdbg.as_ref(), problems);
+    let pieces = pieces(&triage, file, &shape, header, kdbg.is_some().then_some(kdbg_part), problems);
     check_kdbg(kdbg.as_ref(), header, problems);
     Parsed { triage, kdbg, pieces, end }
 }
 
 /// The table of unloaded drivers, after its count.
-fn unloaded_table(locator: &mut Locator<'_, '_>) -> Range<usize> {
-    let count = locator.word(0x2018);
-    let count = u64_at(locator.file(), count).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-    let size = count.saturating_mul(UNLOADED_SIZE).saturating_add(UNLOADED_HEADER);
-    let table = locator.part("unloaded drivers", 0x2018, size);
-    table.start.saturating_add(UNLOADED_HEADER).min(table.end)..table.end
+fn unloaded_table(locator: &mut Locator<'_, '_>, entries: &Entries) -> Range<usize> {
+    let shape = locator.shape();
+    let count = shape.pointer(locator.file(), locator.word(shape.unloaded));
+    let count = count.and_then(|count| usize::try_from(count.0).ok()).unwrap_or(0);
+    let size = count.saturating_mul(entries.unloaded_size).saturating_add(shape.pointer_size());
+    let table = locator.part("unloaded drivers", shape.unloaded, size);
+    table.start.saturating_add(shape.pointer_size()).min(table.end)..table.end
 }
 
 /// The table of data blocks.
 fn block_table(locator: &mut Locator<'_, '_>) -> Range<usize> {
-    let count = locator.word(0x207c);
-    let table = locator.table("table of data blocks", 0x2078, count, BLOCK_SIZE);
-    let end = table.end.min(table.start.saturating_add(MOST_BLOCKS * BLOCK_SIZE));
+    let shape = locator.shape();
+    let count = locator.word(shape.block_count);
+    let table = locator.table("table of data blocks", shape.blocks, count, shape.block_size());
+    let end = table.end.min(table.start.saturating_add(MOST_BLOCKS * shape.block_size()));
     if end < table.end {
         locator.report(
             "table of data blocks",
-            0x2078,
+            shape.blocks,
             format!("{count} blocks: only {MOST_BLOCKS} are read"),
         );
     }
     table.start..end
 }
 
-fn block(entry: &[u8]) -> Option<Block> {
-    Some(Block { address: VirtAddr(u64_at(entry, 0)?), offset: u32_at(entry, 8)?, size: u32_at(entry, 12)? })
+fn block(entry: &[u8], shape: &Shape) -> Option<Block> {
+    let after = shape.pointer_size();
+    Some(Block {
+        address: shape.pointer(entry, 0)?,
+        offset: u32_at(entry, after)?,
+        size: u32_at(entry, after + 4)?,
+    })
 }
 
-fn data_page(file: &[u8]) -> Option<Block> {
+fn data_page(file: &[u8], shape: &Shape) -> Option<Block> {
+    let [address, offset, size] = shape.data_page;
     let page = Block {
-        address: VirtAddr(u64_at(file, 0x2060)?),
-        offset: u32_at(file, 0x2068)?,
-        size: u32_at(file, 0x206c)?,
+        address: shape.pointer(file, address)?,
+        offset: u32_at(file, offset)?,
+        size: u32_at(file, size)?,
     };
-    (page.offset as usize >= HEADER_END && page.size > 0).then_some(page)
+    (page.offset as usize >= shape.end && page.size > 0).then_some(page)
 }
 
-fn broken_driver(file: &[u8]) -> Option<String> {
-    let offset = u32_at(file, 0x2040).map(|offset| offset as usize)?;
-    drivers::pool_string(file, offset, &(HEADER_END..file.len())).filter(|name| !name.is_empty()).map(utf16)
+fn broken_driver(file: &[u8], shape: &Shape) -> Option<String> {
+    let offset = u32_at(file, shape.broken_driver).map(|offset| offset as usize)?;
+    drivers::pool_string(file, offset, &(shape.end..file.len())).filter(|name| !name.is_empty()).map(utf16)
 }
 
 fn mm_storage(bytes: &[u8]) -> Option<MmStorage> {
@@ -254,9 +265,9 @@ fn mm_storage(bytes: &[u8]) -> Option<MmStorage> {
 
 /// Where the dump proper ends: after the mark `TRGD`, which both ValidOffset and SizeOfDump lead to. `None` if
 /// neither does.
-fn dump_end(file: &[u8], problems: &mut Vec<Problem>) -> Option<usize> {
-    let mark = u32_at(file, 0x2008)? as usize;
-    let stated = u32_at(file, 0x2004)? as usize;
+fn dump_end(file: &[u8], shape: &Shape, problems: &mut Vec<Problem>) -> Option<usize> {
+    let mark = u32_at(file, shape.valid_offset)? as usize;
+    let stated = u32_at(file, shape.size_of_dump)? as usize;
     let marked = |at: &usize| file.get(*at..).is_some_and(|rest| rest.starts_with(b"TRGD"));
     let found = [Some(mark), stated.checked_sub(4)].into_iter().flatten().find(marked);
     let place = "end of the dump";
@@ -283,16 +294,23 @@ fn dump_end(file: &[u8], problems: &mut Vec<Problem>) -> Option<usize> {
 }
 
 /// Finds where the saved structures lay in memory: the file does not say.
-fn with_addresses(mut triage: Triage, kdbg: Option<&Kdbg>, problems: &mut Vec<Problem>) -> Triage {
+fn with_addresses(
+    mut triage: Triage,
+    shape: &Shape,
+    kdbg: Option<&Kdbg>,
+    problems: &mut Vec<Problem>,
+) -> Triage {
     let word = |bytes: &[u8], field| {
         let offset = kdbg?.offset(field)?;
-        u64_at(bytes, offset).map(VirtAddr).filter(|address| address.is_kernel())
+        shape.pointer(bytes, offset).filter(|address| shape.is_kernel(*address))
     };
-    triage.prcb_address = locate::proven_by_lists(&triage.prcb);
+    triage.prcb_address = locate::proven_by_lists(&triage.prcb, shape);
     let current = word(&triage.prcb, "OffsetPrcbCurrentThread");
-    triage.thread_address = locate::address(&triage.thread, current, THREAD_OBJECT, "ETHREAD", problems);
+    triage.thread_address =
+        locate::address(&triage.thread, shape, current, THREAD_OBJECT, "ETHREAD", problems);
     let owner = word(&triage.thread, "OffsetKThreadApcProcess");
-    triage.process_address = locate::address(&triage.process, owner, PROCESS_OBJECT, "EPROCESS", problems);
+    triage.process_address =
+        locate::address(&triage.process, shape, owner, PROCESS_OBJECT, "EPROCESS", problems);
     triage
 }
 
@@ -300,13 +318,15 @@ fn with_addresses(mut triage: Triage, kdbg: Option<&Kdbg>, problems: &mut Vec<Pr
 fn pieces(
     triage: &Triage,
     file: &[u8],
+    shape: &Shape,
     header: &Header,
     kdbg: Option<Range<usize>>,
     problems: &mut Vec<Problem>,
 ) -> Pieces {
     let mut pieces = Pieces::default();
     let kdbg = header.kd_debugger_data_block.zip(kdbg);
-    let stack = (triage.top_of_stack.is_kernel()).then(|| (triage.top_of_stack, triage.call_stack.clone()));
+    let stack =
+        shape.is_kernel(triage.top_of_stack).then(|| (triage.top_of_stack, triage.call_stack.clone()));
     let structures = [
         triage.process_address.map(|address| (address, triage.process.range())),
         triage.prcb_address.map(|address| (address, triage.prcb.range())),
@@ -343,7 +363,9 @@ fn check_kdbg(kdbg: Option<&Kdbg>, header: &Header, problems: &mut Vec<Problem>)
         let what = format!("only {:#x} of its {:#x} bytes are there", kdbg.bytes().len(), kdbg.size());
         problems.push(Problem::new(Severity::Warning, place, what));
     }
-    let stated = kdbg.get("PsLoadedModuleList").map(VirtAddr);
+    // The block extends the sign of 32-bit addresses, the header does not.
+    let own = |address| if header.bits == Bits::B32 { address & 0xffff_ffff } else { address };
+    let stated = kdbg.get("PsLoadedModuleList").map(own).map(VirtAddr);
     if let (Some(stated), Some(list)) = (stated, header.ps_loaded_module_list)
         && stated != list
     {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{HEAP, KDBG, KERNEL, PRCB, PROCESS, Plan, STACK, THREAD, header, header32, put32, put64};
+use common::{HEAP, KDBG, KERNEL, PRCB, PROCESS, Plan, STACK, THREAD, header, header32, put16, put32, put64};
 use stopcode_base::{Arch, Memory, MissReason, Severity, VirtAddr};
 use stopcode_dump::{Attributes, Bits, Content, Dump, Kind, Lookalike, OpenError};
 
@@ -246,7 +246,7 @@ fn a_32_bit_header_is_read() {
     assert_eq!((h.arch, h.minor_version, h.bug_check_code), (Some(Arch::X86), 7601, 0xa));
     assert_eq!((h.bug_check_parameters, h.number_processors), ([1, 2, 3, 4], 2));
     assert_eq!(h.system_time.unwrap().date(), (2021, 2, 21));
-    assert!(problem_with(&d, "32-bit small memory dump"));
+    assert!(problem_with(&d, "before the end of this header"));
 }
 
 #[test]
@@ -314,4 +314,123 @@ fn opening_a_file_reads_as_much_as_it_needs() {
 fn a_dump_may_be_shared_between_threads() {
     fn check<T: Send + Sync>() {}
     check::<Dump>();
+}
+
+/// A 32-bit small dump: two drivers in entries of `size` bytes, one unloaded, a structure of each kind and a block.
+fn narrow(size: usize) -> Vec<u8> {
+    let mut f = header32(4);
+    put32(&mut f, 0x60, 0x8060_0000);
+    f.resize(0x1068, 0);
+    let place = |f: &mut Vec<u8>, field: usize, part: &[u8]| {
+        f.resize(f.len().next_multiple_of(8), 0);
+        let at = f.len() as u32;
+        put32(f, 0x1000 + field, at);
+        f.extend(part);
+    };
+    put32(&mut f, 0x1048, 0x9000_2f00);
+    let mut unloaded = vec![0; 4 + 0x28];
+    put32(&mut unloaded, 0, 1);
+    put16(&mut unloaded, 4, 14);
+    for (n, unit) in "dam.sys".encode_utf16().enumerate() {
+        put16(&mut unloaded, 12 + 2 * n, unit);
+    }
+    put32(&mut unloaded, 4 + 0x20, 0x8a00_0000);
+    put32(&mut unloaded, 4 + 0x24, 0x8a00_8000);
+    place(&mut f, 0x18, &unloaded);
+    // Each with three empty lists, which tell where it lay.
+    let structure = |base: u32, size: usize, kind: u8| {
+        let mut bytes = vec![0; size];
+        bytes[0] = kind;
+        for at in [0x40, 0x48, 0x50_usize] {
+            put32(&mut bytes, at, base + at as u32);
+            put32(&mut bytes, at + 4, base + at as u32);
+        }
+        bytes
+    };
+    place(&mut f, 0x1c, &structure(0x8080_0120, 0x200, 0));
+    place(&mut f, 0x20, &structure(0x8500_1000, 0x100, 3));
+    place(&mut f, 0x24, &structure(0x8500_2000, 0x140, 6));
+    place(&mut f, 0x28, &[0x5a; 0x100]);
+    put32(&mut f, 0x102c, 0x100);
+    let mut kdbg = vec![0; 0x340];
+    kdbg[0x10..0x14].copy_from_slice(b"KDBG");
+    put32(&mut kdbg, 0x14, 0x340);
+    put64(&mut kdbg, 0x18, 0xffff_ffff_8040_0000);
+    put16(&mut kdbg, 0x2a8, 0x100);
+    put16(&mut kdbg, 0x2b0, 0x200);
+    put16(&mut kdbg, 0x2c0, 0x140);
+    place(&mut f, 0x58, &kdbg);
+    put32(&mut f, 0x105c, 0x340);
+    // The table and, right behind it, the names.
+    f.resize(f.len().next_multiple_of(8), 0);
+    let (start, count) = (f.len(), 2);
+    let pool = start + (count * size).next_multiple_of(8);
+    let (mut table, mut names) = (vec![0; pool - start], Vec::new());
+    for (n, path) in ["ntoskrnl.exe", "hal.dll"].into_iter().enumerate() {
+        let entry = n * size;
+        put32(&mut table, entry, (pool + names.len()) as u32);
+        put32(&mut table, entry + 0x1c, 0x8040_0000 + 0x100_0000 * n as u32);
+        put32(&mut table, entry + 0x24, 0x21_0000);
+        put32(&mut table, entry + 0x44, 0x1234);
+        put32(&mut table, entry + 0x4c, 0x4a5b_c007);
+        names.extend((path.len() as u32).to_le_bytes());
+        names.extend(path.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
+        names.resize(names.len().next_multiple_of(8), 0);
+    }
+    place(&mut f, 0x30, &table);
+    put32(&mut f, 0x1034, count as u32);
+    place(&mut f, 0x38, &names);
+    let size = names.len() as u32;
+    put32(&mut f, 0x103c, size);
+    let mut blocks = vec![0; 12];
+    let at = (f.len().next_multiple_of(8) + 16) as u32;
+    for (n, word) in [0xa000_0000, at, 4].into_iter().enumerate() {
+        put32(&mut blocks, 4 * n, word);
+    }
+    place(&mut f, 0x60, &blocks);
+    put32(&mut f, 0x1064, 1);
+    f.resize(at as usize, 0);
+    f.extend(b"data");
+    let mark = f.len() as u32;
+    put32(&mut f, 0x1008, mark);
+    put32(&mut f, 0x1004, mark + 4);
+    f.extend(b"TRGD");
+    f
+}
+
+#[test]
+fn a_32_bit_small_dump_is_read_like_any_other() {
+    for size in [0x50, 0x54, 0x58] {
+        let d = Dump::from_bytes(narrow(size)).unwrap();
+        assert_eq!((d.kind_id(), d.problems()), ("triage32", &[][..]));
+        let triage = d.triage().unwrap();
+        let drivers: Vec<_> = triage.drivers.iter().map(|d| (d.path.as_str(), d.base.0, d.size)).collect();
+        assert_eq!(drivers, [("ntoskrnl.exe", 0x8040_0000, 0x21_0000), ("hal.dll", 0x8140_0000, 0x21_0000)]);
+        assert!(triage.drivers.iter().all(|d| (d.checksum, d.time_date_stamp) == (0x1234, 0x4a5b_c007)));
+        assert_eq!(triage.unloaded[0].name, "dam.sys");
+        assert_eq!(
+            (triage.unloaded[0].start, triage.unloaded[0].end),
+            (VirtAddr(0x8a00_0000), VirtAddr(0x8a00_8000))
+        );
+        assert_eq!(triage.prcb_address, Some(VirtAddr(0x8080_0120)));
+        assert_eq!(triage.process_address, Some(VirtAddr(0x8500_1000)));
+        assert_eq!(triage.thread_address, Some(VirtAddr(0x8500_2000)));
+        assert_eq!(d.kdbg().unwrap().kern_base(), Some(VirtAddr(0xffff_ffff_8040_0000)));
+        // The stack, a block, and the debugger data; debuggers extend the sign.
+        assert_eq!(d.read_u32(VirtAddr(0x9000_2ffc)), Ok(0x5a5a_5a5a));
+        assert_eq!(d.read_u32(VirtAddr(0xffff_ffff_a000_0000)), Ok(u32::from_le_bytes(*b"data")));
+        assert_eq!(d.read_u32(VirtAddr(0x8060_0010)), Ok(u32::from_le_bytes(*b"KDBG")));
+        assert!(d.read_u8(VirtAddr(0xa000_0004)).is_err());
+    }
+}
+
+#[test]
+fn any_cut_of_a_32_bit_small_dump_is_survived() {
+    let whole = narrow(0x54);
+    for size in 0..whole.len() {
+        if let Ok(d) = Dump::from_bytes(whole[..size].to_vec()) {
+            common::exercise(&d);
+            assert!(!d.problems().is_empty(), "{size:#x}");
+        }
+    }
 }

@@ -13,6 +13,14 @@ use stopcode_dump::{Dump, Kind, OpenError, PhysicalMemory};
 use stopcode_synth::container;
 
 const PAGE: usize = 0x1000;
+/// Containers that hold pages behind a dump header.
+const PAGED: [container::Kind; 5] = [
+    container::Kind::Full,
+    container::Kind::BitmapFull,
+    container::Kind::BitmapKernel,
+    container::Kind::RdmpKernel,
+    container::Kind::RdmpFull,
+];
 const BODY: usize = 0x2000;
 
 fn dump(bytes: Vec<u8>) -> Dump {
@@ -277,11 +285,7 @@ fn opening_64_gib_reads_the_bitmap_and_no_page() {
 static DUMPS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/driver-null-write.json");
     let machine = stopcode_synth::Machine::from_json(&std::fs::read_to_string(path).unwrap()).unwrap();
-    container::Kind::ALL
-        .into_iter()
-        .filter(|kind| *kind != container::Kind::Triage)
-        .map(|kind| container::write(&machine, kind).unwrap())
-        .collect()
+    PAGED.into_iter().map(|kind| container::write(&machine, kind).unwrap()).collect()
 });
 
 /// Reads all that a dump offers.
@@ -359,4 +363,66 @@ proptest! {
             prop_assert!(dump.problems().len() < 100);
         }
     }
+}
+
+/// The machine of a sample as a dump of a kernel, which Windows writes most.
+fn kernel_dump() -> Vec<u8> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/driver-null-write.json");
+    let machine = stopcode_synth::Machine::from_json(&std::fs::read_to_string(path).unwrap()).unwrap();
+    container::write(&machine, container::Kind::BitmapKernel).unwrap()
+}
+
+#[test]
+fn a_dump_that_is_cut_tells_what_it_can() {
+    let whole = kernel_dump();
+    let facts = dump(whole.clone()).header().clone();
+    let pages = dump(whole.clone()).physical().unwrap().page_count();
+    let cuts = (0..whole.len()).step_by(PAGE).chain([1, 7, 8, 0x37, 0x1fff, 0x2037, 0x2038, whole.len() - 1]);
+    for size in cuts {
+        let cut = match Dump::from_bytes(whole[..size].to_vec()) {
+            Ok(cut) => cut,
+            Err(error) => {
+                assert!(size < 0x1000, "{error} at {size:#x}");
+                continue;
+            }
+        };
+        if size >= BODY {
+            assert_eq!(*cut.header(), facts, "the header is whole at {size:#x}");
+        }
+        exercise(&cut);
+        let Some(memory) = cut.physical() else { continue };
+        // Each page is there if the file reaches past it, and nothing else is taken for it.
+        let there = frames(memory).into_iter().filter(|pfn| frame(memory, *pfn).is_ok()).count() as u64;
+        let first = first_page_of(&whole);
+        let expected = (size as u64).saturating_sub(first + 16 + 7).div_ceil(PAGE as u64).min(pages);
+        if memory.page_count() == pages {
+            assert_eq!(there, expected, "at {size:#x}");
+        }
+        assert!(
+            size as u64 >= first + pages * PAGE as u64 || problem_with(&cut, "the file ends"),
+            "{size:#x}"
+        );
+    }
+}
+
+/// Where the first page of a bitmap dump lies.
+fn first_page_of(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes[BODY + 0x20..BODY + 0x28].try_into().unwrap())
+}
+
+#[test]
+fn a_dump_whose_file_shrinks_is_read_on() {
+    let whole = kernel_dump();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, &whole).unwrap();
+    let dump = Dump::open(file.path()).unwrap();
+    let memory = dump.physical().unwrap();
+    let frames = frames(memory);
+    assert!(frames.iter().all(|pfn| frame(memory, *pfn).is_ok()));
+    let first = first_page_of(&whole);
+    file.as_file().set_len(first + 5 * PAGE as u64).unwrap();
+    for (n, pfn) in frames.iter().enumerate() {
+        assert_eq!(frame(memory, *pfn).is_ok(), n < 5, "page {n}");
+    }
+    assert_eq!(dump.header().bug_check_code, 0xd1);
 }

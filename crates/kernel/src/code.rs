@@ -181,6 +181,16 @@ impl Code for CodeMap {
         }
     }
 
+    /// The first two letters of the kernel's functions: `Mi`, `Io`, `Ps`.
+    fn family(&self, address: VirtAddr) -> Option<u16> {
+        let range = self.loaded(address).filter(|range| range.start == self.kernel)?;
+        let found = self.lookup(range, address.0 - range.start.0)?;
+        let letters = found.name.trim_start_matches('_').as_bytes().first_chunk::<2>()?;
+        let names_it =
+            matches!(found.reach, Reach::Start | Reach::Within) && found.kind.is_data() != Some(true);
+        (names_it && letters.iter().all(u8::is_ascii_alphabetic)).then(|| u16::from_be_bytes(*letters))
+    }
+
     fn is_trap_entry(&self, address: VirtAddr) -> Option<bool> {
         let range = self.loaded(address)?;
         if range.start != self.kernel {

@@ -52,20 +52,15 @@ impl ImageFile {
     /// Bytes from an RVA on, as [`Memory::read_some`] gives them.
     fn read_some(&self, rva: u32, buffer: &mut [u8]) -> Option<usize> {
         let headers = &self.headers;
-        let (at, stored, mapped) = match headers.sections.iter().find(|section| section.contains(rva)) {
-            Some(section) => {
-                let offset = rva - section.rva;
-                let stored = section.file_size.min(section.virtual_size.max(1));
-                (
-                    section.file_offset.checked_add(offset)?,
-                    stored.saturating_sub(offset),
-                    section.virtual_size.saturating_sub(offset),
-                )
-            }
-            None => {
-                let left = headers.size_of_headers.checked_sub(rva)?;
-                (rva, left, left)
-            }
+        let section = headers.sections.iter().find(|section| section.contains(rva));
+        let (at, stored, mapped) = if let Some(section) = section {
+            let offset = rva - section.rva;
+            let stored = section.file_size.min(section.virtual_size.max(1));
+            let mapped = section.virtual_size.saturating_sub(offset);
+            (section.file_offset.checked_add(offset)?, stored.saturating_sub(offset), mapped)
+        } else {
+            let left = headers.size_of_headers.checked_sub(rva)?;
+            (rva, left, left)
         };
         if stored == 0 {
             // What a section has beyond its bytes in the file is zero.

@@ -39,16 +39,75 @@ pub(crate) fn loaded(dump: &Dump) -> Vec<Loaded> {
         return triage.drivers.iter().map(of_driver).collect();
     }
     match dump.header().ps_loaded_module_list {
-        Some(head) if dump.header().bits == Bits::B64 => walk(dump, head, dump.header().minor_version),
-        _ => Vec::new(),
+        Some(head) => walk(dump, &List::of(dump.header().bits), head, dump.header().minor_version),
+        None => Vec::new(),
+    }
+}
+
+/// Where the fields of `KLDR_DATA_TABLE_ENTRY` are; the same in every build of one width.
+struct List {
+    bits: Bits,
+    base: u64,
+    size: u64,
+    full_name: u64,
+    base_name: u64,
+    checksum: u64,
+    /// Where newer builds keep the time stamp.
+    stamp: u64,
+}
+
+impl List {
+    const fn of(bits: Bits) -> Self {
+        match bits {
+            Bits::B64 => Self {
+                bits,
+                base: 0x30,
+                size: 0x40,
+                full_name: 0x48,
+                base_name: 0x58,
+                checksum: 0x78,
+                stamp: 0x9c,
+            },
+            Bits::B32 => Self {
+                bits,
+                base: 0x18,
+                size: 0x20,
+                full_name: 0x24,
+                base_name: 0x2c,
+                checksum: 0x40,
+                stamp: 0x58,
+            },
+        }
+    }
+
+    const fn pointer_size(&self) -> u64 {
+        match self.bits {
+            Bits::B64 => 8,
+            Bits::B32 => 4,
+        }
+    }
+
+    fn pointer(&self, memory: &dyn Memory, at: VirtAddr) -> Option<VirtAddr> {
+        let value = match self.bits {
+            Bits::B64 => memory.read_u64(at).ok()?,
+            Bits::B32 => memory.read_u32(at).ok()?.into(),
+        };
+        Some(VirtAddr(value))
+    }
+
+    const fn is_kernel(&self, at: VirtAddr) -> bool {
+        match self.bits {
+            Bits::B64 => at.is_kernel(),
+            Bits::B32 => at.0 >= 0x8000_0000,
+        }
     }
 }
 
 /// Follows `PsLoadedModuleList` forwards and, where a link cannot be followed, backwards from its other end.
-fn walk(memory: &dyn Memory, head: VirtAddr, build: u32) -> Vec<Loaded> {
+fn walk(memory: &dyn Memory, list: &List, head: VirtAddr, build: u32) -> Vec<Loaded> {
     let mut seen = HashSet::from([head]);
-    let mut modules = entries(memory, head, 0, build, &mut seen);
-    let mut rest = entries(memory, head, 8, build, &mut seen);
+    let mut modules = entries(memory, list, head, 0, build, &mut seen);
+    let mut rest = entries(memory, list, head, list.pointer_size(), build, &mut seen);
     rest.reverse();
     modules.append(&mut rest);
     modules
@@ -57,6 +116,7 @@ fn walk(memory: &dyn Memory, head: VirtAddr, build: u32) -> Vec<Loaded> {
 /// The entries that the link at `link` of each leads to, up to one that was seen before or cannot be read.
 fn entries(
     memory: &dyn Memory,
+    list: &List,
     head: VirtAddr,
     link: u64,
     build: u32,
@@ -65,38 +125,39 @@ fn entries(
     let mut modules = Vec::new();
     let mut at = head;
     while seen.len() <= MOST_MODULES
-        && let Ok(next) = memory.read_u64(at.plus(link))
-        && VirtAddr(next).is_kernel()
-        && seen.insert(VirtAddr(next))
+        && let Some(next) = list.pointer(memory, at.plus(link))
+        && list.is_kernel(next)
+        && seen.insert(next)
     {
-        at = VirtAddr(next);
-        modules.extend(entry(memory, at, build));
+        at = next;
+        modules.extend(entry(memory, list, at, build));
     }
     modules
 }
 
-/// A `KLDR_DATA_TABLE_ENTRY`; its offsets are the same in every 64-bit build.
-fn entry(memory: &dyn Memory, at: VirtAddr, build: u32) -> Option<Loaded> {
-    let base = VirtAddr(memory.read_u64(at.plus(0x30)).ok()?);
-    let size = memory.read_u32(at.plus(0x40)).ok()?;
-    if !base.is_kernel() || base != base.page() || size == 0 {
+/// A `KLDR_DATA_TABLE_ENTRY`.
+fn entry(memory: &dyn Memory, list: &List, at: VirtAddr, build: u32) -> Option<Loaded> {
+    let base = list.pointer(memory, at.plus(list.base))?;
+    let size = memory.read_u32(at.plus(list.size)).ok()?;
+    if !list.is_kernel(base) || base != base.page() || size == 0 {
         return None;
     }
-    let path = unicode_string(memory, at.plus(0x48)).or_else(|| unicode_string(memory, at.plus(0x58)));
-    let stamp = (build >= FIRST_WITH_STAMP).then(|| memory.read_u32(at.plus(0x9c)).ok()).flatten();
+    let path = unicode_string(memory, list, at.plus(list.full_name))
+        .or_else(|| unicode_string(memory, list, at.plus(list.base_name)));
+    let stamp = (build >= FIRST_WITH_STAMP).then(|| memory.read_u32(at.plus(list.stamp)).ok()).flatten();
     Some(Loaded {
         path: path.unwrap_or_default(),
         base,
         size,
         time_date_stamp: stamp.or_else(|| header_stamp(memory, base)),
-        checksum: memory.read_u32(at.plus(0x78)).ok(),
+        checksum: memory.read_u32(at.plus(list.checksum)).ok(),
     })
 }
 
 /// `UNICODE_STRING`: its length in bytes, and where it is.
-fn unicode_string(memory: &dyn Memory, at: VirtAddr) -> Option<String> {
+fn unicode_string(memory: &dyn Memory, list: &List, at: VirtAddr) -> Option<String> {
     let length = memory.read_u16(at).ok()?.min(LONGEST_PATH) & !1;
-    let buffer = VirtAddr(memory.read_u64(at.plus(8)).ok()?);
+    let buffer = list.pointer(memory, at.plus(list.pointer_size()))?;
     let mut bytes = vec![0; usize::from(length)];
     memory.read(buffer, &mut bytes).ok()?;
     let units: Vec<u16> =
@@ -133,6 +194,10 @@ pub(crate) fn unloaded(dump: &Dump) -> Vec<UnloadedModule> {
 
 /// `MmUnloadedDrivers`, a ring whose next entry `MmLastUnloadedDriver` tells.
 fn from_ring(dump: &Dump) -> Option<Vec<UnloadedModule>> {
+    // 32-bit entries have another shape, which no public source tells for sure.
+    if dump.header().bits == Bits::B32 {
+        return None;
+    }
     let variable = |name| dump.kdbg()?.get(name).filter(|at| *at != 0).map(VirtAddr);
     let ring = VirtAddr(dump.read_u64(variable("MmUnloadedDrivers")?).ok()?);
     let next = dump.read_u32(variable("MmLastUnloadedDriver")?).ok()? as usize % UNLOADED;
@@ -146,7 +211,7 @@ fn from_ring(dump: &Dump) -> Option<Vec<UnloadedModule>> {
 fn ring_entry(memory: &dyn Memory, at: VirtAddr) -> Option<UnloadedModule> {
     let start = VirtAddr(memory.read_u64(at.plus(0x10)).ok()?);
     let end = VirtAddr(memory.read_u64(at.plus(0x18)).ok()?);
-    let name = unicode_string(memory, at)?;
+    let name = unicode_string(memory, &List::of(Bits::B64), at)?;
     (start.is_kernel() && start < end).then_some(UnloadedModule { name, start, end })
 }
 
@@ -176,7 +241,10 @@ mod tests {
 
     fn bases(bytes: &[u8]) -> Vec<u64> {
         let memory = SliceMemory { base: BASE, bytes };
-        walk(&memory, BASE, 19041).iter().map(|module| module.base.0 >> 16 & 0xff).collect()
+        walk(&memory, &List::of(Bits::B64), BASE, 19041)
+            .iter()
+            .map(|module| module.base.0 >> 16 & 0xff)
+            .collect()
     }
 
     #[test]
@@ -199,5 +267,36 @@ mod tests {
         put(&mut circle, 0, BASE.0);
         put(&mut circle, 8, BASE.0);
         assert_eq!(bases(&circle), [0; 0]);
+    }
+
+    #[test]
+    fn a_32_bit_list_is_followed() {
+        let put =
+            |bytes: &mut [u8], at: usize, value: u32| bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        let mut bytes = vec![0; 0x300];
+        for n in 0..2_u32 {
+            let at = 0x100 * n as usize;
+            let other = 0x8050_0000 + 0x100 * (1 - n);
+            put(&mut bytes, at, other);
+            put(&mut bytes, at + 4, other);
+        }
+        put(&mut bytes, 0x118, 0x8040_0000);
+        put(&mut bytes, 0x120, 0x21_0000);
+        put(&mut bytes, 0x124, 24);
+        put(&mut bytes, 0x128, 0x8050_0200);
+        put(&mut bytes, 0x140, 0x1234);
+        for (n, unit) in "ntoskrnl.exe".encode_utf16().enumerate() {
+            bytes[0x200 + 2 * n..0x202 + 2 * n].copy_from_slice(&unit.to_le_bytes());
+        }
+        let memory = SliceMemory { base: VirtAddr(0x8050_0000), bytes: &bytes };
+        let modules = walk(&memory, &List::of(Bits::B32), VirtAddr(0x8050_0000), 7601);
+        let expected = Loaded {
+            path: "ntoskrnl.exe".to_owned(),
+            base: VirtAddr(0x8040_0000),
+            size: 0x21_0000,
+            time_date_stamp: None,
+            checksum: Some(0x1234),
+        };
+        assert_eq!(modules, [expected]);
     }
 }

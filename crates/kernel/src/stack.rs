@@ -209,7 +209,7 @@ pub fn area_words(area: StackArea) -> String {
         StackArea::Isr => "interrupt stack".to_owned(),
         StackArea::Ist(entry) => format!("IST stack {entry}"),
         StackArea::Exception => "exception stack".to_owned(),
-        _ => "unknown stack".to_owned(),
+        StackArea::Other => "unknown stack".to_owned(),
     }
 }
 

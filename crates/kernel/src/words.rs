@@ -63,7 +63,9 @@ impl Marks<'_> {
             && match self.core.arch {
                 // Calls are made with the stack pointer at a multiple of 16.
                 Arch::X64 => address.0 & 0xf == 8 && call_site::x64(memory, value) != CallSite::NotCall,
-                Arch::Arm64 => value.0 & 3 == 0 && call_site::arm64(memory, value) != CallSite::NotCall,
+                Arch::Arm64 => {
+                    value.0.is_multiple_of(4) && call_site::arm64(memory, value) != CallSite::NotCall
+                }
                 _ => true,
             }
     }

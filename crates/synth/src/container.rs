@@ -8,7 +8,7 @@ mod elf;
 mod ranges;
 mod uefi;
 
-use crate::machine::Machine;
+use crate::machine::{Arch, Machine};
 use crate::physical::{self, PAGE_SIZE, Physical};
 use crate::record::Record;
 use crate::{Error, blobs, kdbg, memory, triage};
@@ -155,6 +155,9 @@ pub fn write_to(machine: &Machine, kind: Kind, out: &mut (impl Write + Seek)) ->
     let pages = physical::build(machine, &layout, &image, &block)?;
     match kind {
         Kind::Raw => return raw(&pages, &mut out),
+        Kind::QemuElf if machine.arch != Arch::X64 => {
+            return Err(Error::Contradiction("QEMU's form is written for x64 only".to_owned()));
+        }
         Kind::QemuElf => return elf::write(machine, &pages, &mut out),
         Kind::Uefi => return uefi::write(machine, &pages, &mut out),
         _ => {}
@@ -215,6 +218,7 @@ impl<W: Write + Seek> Out<'_, W> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn failed(error: std::io::Error) -> Error {
     Error::File { path: "the dump".to_owned(), reason: error.to_string() }
 }

@@ -1,6 +1,6 @@
 //! Register sets as Windows stores them: `CONTEXT` (winnt.h), `KTRAP_FRAME`, `EXCEPTION_RECORD64`.
 
-use crate::machine::{Exception, Registers, Trap};
+use crate::machine::{Arch, Exception, Registers, Trap};
 use crate::record::Record;
 
 /// Size of an x64 `CONTEXT`.
@@ -19,6 +19,29 @@ const USER_CODE: u16 = 0x33;
 const USER_DATA: u16 = 0x2b;
 const USER_TEB: u16 = 0x53;
 const MXCSR: u32 = 0x1f80;
+
+/// `CONTEXT_ARM64` with control, integer and floating point.
+const FLAGS_ARM64: u32 = 0x40_0007;
+/// Size of an ARM64 `CONTEXT`.
+const ARM64_SIZE: usize = 0x390;
+
+/// The `CONTEXT` of an architecture, in kernel mode; `flags` are those of x64.
+pub(crate) fn of(arch: Arch, registers: &Registers, flags: u32) -> Vec<u8> {
+    match arch {
+        Arch::X64 => context(registers, flags),
+        Arch::Arm64 => arm64(registers),
+    }
+}
+
+fn arm64(registers: &Registers) -> Vec<u8> {
+    let mut r = Record::zeroed(ARM64_SIZE);
+    r.u32(0, FLAGS_ARM64).u32(4, registers.eflags.0 as u32);
+    let x = registers.x.into_iter().chain([registers.rbp, registers.lr, registers.rsp, registers.rip]);
+    for (n, value) in x.enumerate() {
+        r.u64(8 + 8 * n, value.0);
+    }
+    r.into_bytes()
+}
 
 /// A `CONTEXT` in kernel mode.
 pub(crate) fn context(registers: &Registers, flags: u32) -> Vec<u8> {

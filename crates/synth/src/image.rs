@@ -19,7 +19,7 @@ pub(crate) struct Headers {
     image_base: u64,
     /// Where `ImageBase` lies in the file, and its bytes: four or eight.
     image_base_at: (usize, usize),
-    size_of_headers: usize,
+    end: usize,
     /// RVA and size.
     relocations: (usize, usize),
     sections: Vec<Section>,
@@ -59,7 +59,7 @@ pub(crate) fn headers(file: &[u8]) -> Option<Headers> {
         checksum: u32_at(file, optional + 0x40)?,
         image_base: base,
         image_base_at: (base_at, base_size),
-        size_of_headers: u32_at(file, optional + 0x3c)? as usize,
+        end: u32_at(file, optional + 0x3c)? as usize,
         relocations: if has(5) {
             (u32_at(file, relocations)? as usize, u32_at(file, relocations + 4)? as usize)
         } else {
@@ -83,7 +83,7 @@ pub(crate) fn load(file: &[u8], base: u64, name: &str) -> Result<Vec<u8>, Error>
         image.get_mut(rva..rva.checked_add(bytes.len())?)?.copy_from_slice(bytes);
         Some(())
     };
-    copy(0, 0, headers.size_of_headers).ok_or_else(|| bad("headers larger than the image"))?;
+    copy(0, 0, headers.end).ok_or_else(|| bad("headers larger than the image"))?;
     for section in headers.sections.iter().filter(|section| section.size > 0) {
         copy(section.rva, section.file, section.size).ok_or_else(|| bad("a section outside the image"))?;
     }

@@ -1,8 +1,8 @@
 //! `KDDEBUGGER_DATA64` (wdbgexts.h; the tail after `OffsetPrcbContext` from public copies of it), decoded as in a dump.
 
 use crate::Error;
-use crate::layout::{self, Layout};
-use crate::machine::Machine;
+use crate::layout::Layout;
+use crate::machine::{Arch, Machine};
 use crate::record::Record;
 
 /// Fields that hold an address inside the kernel image, with their offsets.
@@ -61,7 +61,7 @@ pub(crate) fn block(machine: &Machine, layout: &Layout) -> Result<Vec<u8>, Error
     let mut r = Record::zeroed(0x3a0);
     let list = base.wrapping_add(machine.kernel.debugger_data_list.0);
     r.u64(0, list).u64(8, list).put(0x10, b"KDBG").u32(0x14, layout.kdbg_size as u32).u64(0x18, base);
-    r.u16(0x36, 1).u64(0x138, 0x1000);
+    r.u16(0x36, if machine.arch == Arch::X64 { 1 } else { 0x10 }).u64(0x138, 0x1000);
     for (name, rva) in &machine.kernel.globals {
         let field = POINTERS.iter().find(|(known, _)| known == name);
         let (_, offset) = field.ok_or_else(|| Error::UnknownGlobal(name.clone()))?;
@@ -78,9 +78,12 @@ pub(crate) fn block(machine: &Machine, layout: &Layout) -> Result<Vec<u8>, Error
     for (offset, ty) in sizes {
         r.u16(offset, layout.size(ty)? as u16);
     }
-    r.u16(0x2e2, 0x18).u16(0x2e4, 0x20).u16(0x2e6, layout::PCR_PRCB);
-    for (offset, value) in selectors(machine.build) {
-        r.u16(offset, value);
+    r.u16(0x2e2, 0x18).u16(0x2e6, layout.pcr_prcb());
+    if machine.arch == Arch::X64 {
+        r.u16(0x2e4, 0x20);
+        for (offset, value) in selectors(machine.build) {
+            r.u16(offset, value);
+        }
     }
     // Fields added after Windows 7, whose block ends before them.
     for (offset, ty, field) in LATER_OFFSETS {
@@ -90,7 +93,9 @@ pub(crate) fn block(machine: &Machine, layout: &Layout) -> Result<Vec<u8>, Error
     r.u16(0x352, layout.field("_KPRCB", "NormalDpcState")? as u16);
     r.u16(0x354, layout.field("_KPRCB", "DpcStack")? as u16);
     r.u16(0x356, layout.at("_KPRCB", "IsrStack").unwrap_or(0) as u16);
-    r.u16(0x358, 0x50).u16(0x35a, 0x2a0).u16(0x35c, layout.field("_KTHREAD", "WaitReason")? as u16);
+    r.u16(0x358, if machine.arch == Arch::X64 { 0x50 } else { 0x10 })
+        .u16(0x35a, 0x2a0)
+        .u16(0x35c, layout.field("_KTHREAD", "WaitReason")? as u16);
     r.u64(0x360, machine.pte_base.0);
     let mut bytes = r.into_bytes();
     bytes.truncate(layout.kdbg_size);

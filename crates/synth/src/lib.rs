@@ -3,11 +3,12 @@
 //! *Promises*: the same [`Machine`] gives the same bytes on every run and every system (no clock, no randomness, no
 //! hash order); every structure stands at the offsets the real build uses, so that any reader of real dumps reads it;
 //! a description that contradicts itself is an error, never a quietly wrong dump.
-//! *Must never know*: the readers. A writer that shared code with them would agree with their mistakes.
+//! *Must never know*: the readers. A writer that shared code with them would agree with their mistakes. What it shares
+//! are tables of facts: where builds keep their fields and their globals (`stopcode-symbols`).
 //!
 //! The way through it: [`Machine`] says what is, `layout` where the build keeps it, `memory` turns both into bytes at
 //! virtual addresses, and [`triage`] packs those into a file; `physical` puts them into pages under page tables, and
-//! [`container`] packs those.
+//! [`container`] packs those. [`plant`] describes machines by itself: with a known fault, to measure an analyst by.
 //!
 //! Every dump written here is invented. The machine descriptions under `samples/` say what they are modelled on.
 
@@ -32,7 +33,7 @@ mod vary;
 
 pub use error::Error;
 pub use machine::{
-    BugCheck, Call, Code, Cpu, Encoding, Exception, Frame, Gate, Installed, Kernel, Machine, Module, Page,
-    Pdb, Process, Processor, Registers, Stack, Thread, Trap, Unloaded, Verifier, Word,
+    Arch, BugCheck, Call, Code, Cpu, Encoding, Exception, Frame, Gate, Installed, Kernel, Machine, Module,
+    Page, Pdb, Process, Processor, Registers, Stack, Thread, Trap, Unloaded, Verifier, Word,
 };
 pub use number::{Bytes, Hex};

@@ -13,12 +13,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A crashed x64 machine. All addresses are virtual unless said otherwise.
+/// A crashed machine. All addresses are virtual unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     /// What this machine is modelled on, and what of it is invented.
     pub about: String,
+    /// What its processors are.
+    #[serde(default, skip_serializing_if = "Arch::is_x64")]
+    pub arch: Arch,
     /// Windows build: 7601, 9600, 14393, 17763, 19041, 20348, 22000 or 26100.
     pub build: u32,
     /// The update of the build whose structures are taken; absent for one that is known well.
@@ -79,6 +82,33 @@ pub struct Machine {
     /// Physical memory beyond what is described: pages of zeros that the dump holds.
     #[serde(default, skip_serializing_if = "Installed::is_none")]
     pub installed: Installed,
+}
+
+/// A processor architecture that can be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    /// AMD64.
+    #[default]
+    X64,
+    /// ARM64 with pages of 4 KiB; build 22000. Of its structures those fields are written whose places a real dump
+    /// tells; trap frames and descriptor tables are not.
+    Arm64,
+}
+
+impl Arch {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+    fn is_x64(&self) -> bool {
+        *self == Self::X64
+    }
+
+    /// `IMAGE_FILE_MACHINE_*`.
+    pub(crate) const fn machine(self) -> u16 {
+        match self {
+            Self::X64 => 0x8664,
+            Self::Arm64 => 0xaa64,
+        }
+    }
 }
 
 /// How much physical memory the machine has.

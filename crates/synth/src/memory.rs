@@ -1,7 +1,7 @@
 //! The described machine as bytes at virtual addresses.
 
 use crate::layout::{self, Layout};
-use crate::machine::{Call, Machine, Stack};
+use crate::machine::{Arch, Call, Machine, Stack};
 use crate::{Error, context, image, objects};
 use std::collections::BTreeMap;
 
@@ -46,6 +46,8 @@ pub(crate) struct Image {
     pub(crate) blocks: Vec<Block>,
     /// The crashed processor's stack from its stack pointer up.
     pub(crate) call_stack: Block,
+    /// All stacks as a whole: a dump of pages holds them below the stack pointer, too.
+    pub(crate) stacks: Vec<Block>,
 }
 
 /// Builds the memory of the machine.
@@ -73,7 +75,7 @@ fn lay_out(machine: &Machine, layout: &Layout) -> Result<Image, Error> {
     blocks.extend(code(machine)?);
     blocks.extend(windows(machine)?);
     blocks.extend(page_entries(machine)?);
-    Ok(Image { blocks, call_stack })
+    Ok(Image { blocks, call_stack, stacks })
 }
 
 /// Each processor's KPRCB, context and stack, then the array that points to the KPRCBs.
@@ -89,7 +91,7 @@ fn processors(machine: &Machine, layout: &Layout, stacks: &[Block]) -> Result<Ve
         let crashed = cpu.number == machine.crash_processor;
         let flags = if crashed { context::FLAGS_CRASHED } else { context::FLAGS_FROZEN };
         blocks.push(Block { at: cpu.prcb.0, bytes: objects::prcb(machine, layout, cpu)? });
-        blocks.push(Block { at: cpu.context_at.0, bytes: context::context(&cpu.registers, flags) });
+        blocks.push(Block { at: cpu.context_at.0, bytes: context::of(machine.arch, &cpu.registers, flags) });
         let reported =
             machine.exception.as_ref().filter(|_| crashed).map_or(&cpu.registers, |e| &e.registers);
         blocks.extend(above(stacks, reported.rsp.0));
@@ -126,13 +128,20 @@ fn write_on_stacks(machine: &Machine, stacks: &mut [Block]) -> Result<(), Error>
         let done = stacks.iter_mut().any(|stack| stack.write(at, bytes));
         if done { Ok(()) } else { Err(Error::Outside { what: what.to_owned(), at }) }
     };
+    if machine.arch == Arch::Arm64 && !machine.traps.is_empty() {
+        return Err(Error::Contradiction("trap frames, which are written for x64 only".to_owned()));
+    }
     for trap in &machine.traps {
         place(trap.at.0, &context::trap_frame(trap), "trap frame")?;
     }
     if let Some(exception) = &machine.exception {
         place(exception.record_at.0, &context::exception_record(exception), "exception record")?;
-        let context = context::context(&exception.registers, context::FLAGS_CRASHED);
+        let context = context::of(machine.arch, &exception.registers, context::FLAGS_CRASHED);
         place(exception.context_at.0, &context, "exception context")?;
+    }
+    if machine.arch == Arch::Arm64 {
+        // Arguments stay in registers.
+        return Ok(());
     }
     let home = machine.crashed()?.registers.rsp.0.wrapping_add(8);
     let saved = [machine.bug_check.code].into_iter().chain(machine.bug_check.arguments);
@@ -240,6 +249,6 @@ fn page_entries(machine: &Machine) -> Result<Vec<Block>, Error> {
 
 /// The memory of the machine in its build's layout, for a container that is not this crate's first.
 pub(crate) fn of(machine: &Machine) -> Result<(Image, Layout), Error> {
-    let layout = layout::of(machine.build, machine.revision)?;
+    let layout = layout::of(machine.arch, machine.build, machine.revision)?;
     Ok((lay_out(machine, &layout)?, layout))
 }

@@ -18,7 +18,6 @@ const POOL: u64 = 0xffff_9f00_0000_0000;
 const RING: u64 = POOL + 0x100_0000;
 const RING_ENTRIES: usize = 50;
 const RING_ENTRY: usize = 0x28;
-const MACHINE_AMD64: u16 = 0x8664;
 /// The first build whose entries end with the image's time stamp.
 const FIRST_WITH_STAMP: u32 = 10_240;
 
@@ -95,7 +94,7 @@ pub(crate) fn unloaded(machine: &Machine) -> Result<Vec<(u64, Vec<u8>)>, Error> 
 pub(crate) fn images(machine: &Machine) -> impl Iterator<Item = Result<(u64, Vec<u8>), Error>> {
     machine.modules.iter().map(|module| {
         let image = if module.contents.is_empty() {
-            image::invent(module, MACHINE_AMD64)
+            image::invent(module, machine.arch.machine())
         } else {
             image::load(&module.contents, module.base.0, &module.file)?
         };

@@ -9,6 +9,7 @@ pub struct Hex(pub u64);
 
 impl Hex {
     /// True for zero.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
     pub(crate) fn is_zero(&self) -> bool {
         self.0 == 0
     }

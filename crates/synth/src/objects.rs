@@ -1,7 +1,7 @@
 //! KPRCB, ETHREAD, EPROCESS and the verifier's data, as far as a crash report reads them.
 
-use crate::layout::{self, Layout};
-use crate::machine::{Machine, Process, Processor, Thread};
+use crate::layout::Layout;
+use crate::machine::{Arch, Machine, Process, Processor, Thread};
 use crate::record::{Record, Structure};
 use crate::{Error, context};
 use stopcode_base::FileTime;
@@ -18,10 +18,12 @@ pub(crate) fn prcb(machine: &Machine, layout: &Layout, cpu: &Processor) -> Resul
     s.u64("CurrentThread", cpu.thread.0).u64("IdleThread", cpu.idle_thread.0);
     s.u32("Number", cpu.number).u64("RspBase", thread.initial_stack.0);
     let state = layout.field("_KPRCB", "ProcessorState")?;
-    special_registers(s.record(), state, tables, cpu);
-    if layout.is_windows_7() {
+    if machine.arch == Arch::X64 {
+        special_registers(s.record(), state, tables, cpu);
+    }
+    if layout.is_windows_7() || machine.arch == Arch::Arm64 {
         let inline = state + layout.field("_KPROCESSOR_STATE", "ContextFrame")?;
-        s.record().put(inline, &context::context(&cpu.registers, context::FLAGS_FROZEN));
+        s.record().put(inline, &context::of(machine.arch, &cpu.registers, context::FLAGS_FROZEN));
     }
     let model = &machine.cpu;
     s.put("CpuType", &[model.family, 1, model.stepping, model.model]).u32("MHz", model.mhz);
@@ -48,7 +50,7 @@ fn special_registers(r: &mut Record, base: usize, tables: u64, cpu: &Processor) 
     r.u16(base + 0x56, 0x57).u64(base + 0x58, cpu.gdt.0);
     r.u16(base + 0x66, 0xfff).u64(base + 0x68, cpu.idt.0);
     r.u16(base + 0x70, 0x40).u32(base + 0x74, 0x1f80).u64(base + 0xa0, cpu.cr8.0);
-    r.u64(base + 0xa8, cpu.prcb.0.wrapping_sub(u64::from(layout::PCR_PRCB)));
+    r.u64(base + 0xa8, cpu.prcb.0.wrapping_sub(0x180));
 }
 
 /// An ETHREAD.
@@ -65,29 +67,25 @@ pub(crate) fn thread(machine: &Machine, layout: &Layout, thread: &Thread) -> Res
     s.u8("PreviousMode", u8::from(thread.teb.0 != 0)).u8("WaitReason", thread.wait_reason);
     let on = machine.processors.iter().find(|p| p.thread == thread.at).map_or(0, |p| p.number);
     s.u32("NextProcessor", on);
-    s.links("ThreadListEntry", thread_links(machine, layout, thread, "_KTHREAD", "_KPROCESS")?);
+    s.links("ThreadListEntry", thread_links(machine, layout, thread, "_KTHREAD", "_KPROCESS"));
     s.of("_ETHREAD").u64("CreateTime", start_time(machine).0);
     s.u64("StartAddress", thread.start_address.0).u64("Win32StartAddress", thread.start_address.0);
     s.links("Cid", (process.id.0, thread.id.0));
     let irps = thread.at.0.wrapping_add(layout.field("_ETHREAD", "IrpList")? as u64);
     s.links("IrpList", (irps, irps));
-    s.links("ThreadListEntry", thread_links(machine, layout, thread, "_ETHREAD", "_EPROCESS")?);
+    s.links("ThreadListEntry", thread_links(machine, layout, thread, "_ETHREAD", "_EPROCESS"));
     s.into_bytes()
 }
 
 /// The neighbours of a thread in the list of its process; kernel and executive keep one each.
-fn thread_links(
-    machine: &Machine,
-    layout: &Layout,
-    thread: &Thread,
-    of: &str,
-    owner: &str,
-) -> Result<(u64, u64), Error> {
-    let (entry, head) = (layout.field(of, "ThreadListEntry")?, layout.field(owner, "ThreadListHead")?);
+fn thread_links(machine: &Machine, layout: &Layout, thread: &Thread, of: &str, owner: &str) -> (u64, u64) {
+    let Some((entry, head)) = layout.at(of, "ThreadListEntry").zip(layout.at(owner, "ThreadListHead")) else {
+        return (0, 0);
+    };
     let threads = machine.threads.iter().filter(|other| other.process == thread.process);
     let entries: Vec<u64> = threads.map(|other| other.at.0.wrapping_add(entry as u64)).collect();
     let here = thread.at.0.wrapping_add(entry as u64);
-    Ok(neighbours(&entries, thread.process.0.wrapping_add(head as u64), here))
+    neighbours(&entries, thread.process.0.wrapping_add(head as u64), here)
 }
 
 /// What lies before and after `here` in a circular list of `head` and `entries`; `here` may be the head.
@@ -117,7 +115,7 @@ pub(crate) fn process(machine: &Machine, layout: &Layout, process: &Process) -> 
     let mut s = Structure::new(layout, "_EPROCESS")?;
     s.of("_KPROCESS").u8("Header", DISPATCHER_PROCESS);
     s.u64("DirectoryTableBase", process.directory_table_base.0);
-    s.links("ThreadListHead", thread_list(machine, layout, process, "_KTHREAD", "_KPROCESS")?);
+    s.links("ThreadListHead", thread_list(machine, layout, process, "_KTHREAD", "_KPROCESS"));
     s.of("_EPROCESS").u64("CreateTime", start_time(machine).0).u64("UniqueProcessId", process.id.0);
     let head = machine.global("PsActiveProcessHead")?;
     let here = process.at.0.wrapping_add(layout.field("_EPROCESS", "ActiveProcessLinks")? as u64);
@@ -125,24 +123,20 @@ pub(crate) fn process(machine: &Machine, layout: &Layout, process: &Process) -> 
     s.u64("InheritedFromUniqueProcessId", process.parent.0).u64("Peb", process.peb.0);
     let name: Vec<u8> = process.name.bytes().take(14).collect();
     s.put("ImageFileName", &name);
-    s.links("ThreadListHead", thread_list(machine, layout, process, "_ETHREAD", "_EPROCESS")?);
+    s.links("ThreadListHead", thread_list(machine, layout, process, "_ETHREAD", "_EPROCESS"));
     s.u32("ActiveThreads", machine.threads.iter().filter(|t| t.process == process.at).count() as u32);
     s.into_bytes()
 }
 
 /// The first and last thread of a process, as the head of its list names them.
-fn thread_list(
-    machine: &Machine,
-    layout: &Layout,
-    process: &Process,
-    of: &str,
-    owner: &str,
-) -> Result<(u64, u64), Error> {
-    let (entry, head) = (layout.field(of, "ThreadListEntry")?, layout.field(owner, "ThreadListHead")?);
+fn thread_list(machine: &Machine, layout: &Layout, process: &Process, of: &str, owner: &str) -> (u64, u64) {
+    let Some((entry, head)) = layout.at(of, "ThreadListEntry").zip(layout.at(owner, "ThreadListHead")) else {
+        return (0, 0);
+    };
     let threads = machine.threads.iter().filter(|thread| thread.process == process.at);
     let entries: Vec<u64> = threads.map(|thread| thread.at.0.wrapping_add(entry as u64)).collect();
     let head = process.at.0.wrapping_add(head as u64);
-    Ok(neighbours(&entries, head, head))
+    neighbours(&entries, head, head)
 }
 
 /// Where every kernel maps `KUSER_SHARED_DATA`.

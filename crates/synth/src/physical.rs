@@ -5,7 +5,7 @@
 //! The tables map themselves at the described place, as Windows' do.
 
 use crate::layout::Layout;
-use crate::machine::{Installed, Machine};
+use crate::machine::{Arch, Installed, Machine};
 use crate::memory::Image;
 use crate::{Error, modules, objects, tables, vary};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,11 +17,31 @@ const FIRST_FREE: u64 = 0x1000;
 /// Frames of an x64 entry.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 const VALID: u64 = 1;
-const LARGE: u64 = 1 << 7;
-/// Valid, writable, accessed, dirty.
-const KERNEL_ENTRY: u64 = 0x63;
-/// The same for user mode.
-const USER_ENTRY: u64 = 0x67;
+/// The bits of an entry that is made here.
+struct Bits {
+    /// Valid, writable, accessed, dirty; of ARM64 a table or page, accessed, inner shareable.
+    kernel: u64,
+    /// The same for user mode.
+    user: u64,
+    /// What the entry has that maps the tables themselves: it is never executed.
+    tables: u64,
+    /// A large page above the lowest level: which bits say so, and what they are then.
+    large: (u64, u64),
+}
+
+impl Bits {
+    const fn of(arch: Arch) -> Self {
+        match arch {
+            Arch::X64 => Self { kernel: 0x63, user: 0x67, tables: 1 << 63 | 0x63, large: (1 << 7, 1 << 7) },
+            Arch::Arm64 => Self { kernel: 0x703, user: 0x743, tables: 0x0060_0000_0000_0703, large: (3, 1) },
+        }
+    }
+}
+
+/// Software entries of x64: the bits that tell a page in transition, and those of a prototype.
+const TRANSITION_MASK: u64 = 0xc01;
+const TRANSITION: u64 = 0x800;
+const PROTOTYPE: u64 = 1 << 10;
 /// Runs that are counted: those of half of 64 GiB.
 const MOST_RUNS: usize = 1 << 23;
 /// `call rax`.
@@ -35,6 +55,7 @@ pub(crate) struct Physical {
     taken: BTreeSet<u64>,
     top: u64,
     installed: Installed,
+    bits: Bits,
 }
 
 /// All that the machine's memory holds, in pages.
@@ -51,6 +72,7 @@ pub(crate) fn build(
         taken: taken(machine),
         top: process.directory_table_base.0 & FRAME,
         installed: machine.installed,
+        bits: Bits::of(machine.arch),
     };
     physical.map_tables(machine, physical.top);
     physical.describe(machine)?;
@@ -79,6 +101,9 @@ pub(crate) fn build(
     for at in returns(machine) {
         physical.write(at.wrapping_sub(INDIRECT_CALL.len() as u64), &INDIRECT_CALL)?;
     }
+    for stack in &image.stacks {
+        physical.write(stack.at, &stack.bytes)?;
+    }
     // The tables hold the described entries already.
     let is_table = |at: u64| at.wrapping_sub(machine.pte_base.0) < 1 << 39;
     for block in image.blocks.iter().filter(|block| !is_table(block.at)) {
@@ -94,7 +119,8 @@ pub(crate) fn build(
 /// Where described frames return to in the kernel. A page holds what surrounds the code that is described, and before
 /// a return address that is always a call: which one, the description need not say.
 fn returns(machine: &Machine) -> impl Iterator<Item = u64> {
-    let frames = machine.stacks.iter().flat_map(|stack| &stack.frames).filter(|frame| !frame.trap);
+    let described = machine.stacks.iter().filter(|_| machine.arch == Arch::X64);
+    let frames = described.flat_map(|stack| &stack.frames).filter(|frame| !frame.trap);
     let in_file =
         |at: u64| machine.modules.iter().any(|module| !module.contents.is_empty() && module.holds(at));
     frames.map(|frame| frame.ret.0).filter(move |ret| ret >> 47 == 0x1_ffff && !in_file(*ret))
@@ -179,7 +205,7 @@ impl Physical {
     fn map_tables(&mut self, machine: &Machine, top: u64) {
         let index = machine.pte_base.0 >> 39 & 0x1ff;
         self.page(top >> 12);
-        self.put(top + index * 8, &(1 << 63 | top | KERNEL_ENTRY).to_le_bytes());
+        self.put(top + index * 8, &(top | self.bits.tables).to_le_bytes());
     }
 
     /// Writes the described entries into their tables.
@@ -194,7 +220,7 @@ impl Physical {
                 }
                 self.put(at, &entry.0.to_le_bytes());
                 table = entry.0 & FRAME;
-                if level > 1 && entry.0 & VALID != 0 && entry.0 & LARGE == 0 {
+                if level > 1 && entry.0 & VALID != 0 && entry.0 & self.bits.large.0 != self.bits.large.1 {
                     self.page(table >> 12);
                 }
             }
@@ -224,22 +250,44 @@ impl Physical {
             let slot = table + index(level, at) * 8;
             let mut entry = self.word(slot);
             if entry == 0 {
-                let bits = if at >> 63 == 0 { USER_ENTRY } else { KERNEL_ENTRY };
+                let bits = if at >> 63 == 0 { self.bits.user } else { self.bits.kernel };
                 entry = self.free_frame() << 12 | bits;
                 self.put(slot, &entry.to_le_bytes());
             }
             if entry & VALID == 0 {
-                return Err(Error::Contradiction(format!(
-                    "memory at {at:#x}, whose page is described as absent"
-                )));
+                entry = self.resident(entry).filter(|_| level == 1).ok_or_else(|| {
+                    Error::Contradiction(format!("memory at {at:#x}, whose page is described as absent"))
+                })?;
             }
             table = entry & FRAME;
-            if level > 1 && entry & LARGE != 0 {
+            if level > 1 && entry & self.bits.large.0 == self.bits.large.1 {
                 let size = 1 << (12 + 9 * (level - 1));
                 return Ok((table & !(size - 1)) + (at & (size - 1)));
             }
         }
         Ok(table + at % PAGE_SIZE as u64)
+    }
+
+    /// What an entry that is not valid leads to, if the page is in memory all the same: in transition, or by way of a
+    /// prototype entry that lies in memory already.
+    fn resident(&self, entry: u64) -> Option<u64> {
+        if entry & TRANSITION_MASK == TRANSITION {
+            return Some(entry);
+        }
+        let prototype = ((entry as i64) >> 16) as u64;
+        let place = Some(prototype).filter(|_| entry & PROTOTYPE != 0).and_then(|at| self.find(at))?;
+        let real = self.word(place);
+        (real & VALID != 0 || real & TRANSITION_MASK == TRANSITION).then_some(real)
+    }
+
+    /// The physical address of a virtual one that is mapped, without making anything.
+    fn find(&self, at: u64) -> Option<u64> {
+        let mut table = self.top;
+        for level in (1..=4).rev() {
+            let entry = self.word(table + index(level, at) * 8);
+            table = Some(entry & FRAME).filter(|_| entry & VALID != 0)?;
+        }
+        Some(table + at % PAGE_SIZE as u64)
     }
 
     /// Gives every other process a top table with the same kernel half.
@@ -319,7 +367,7 @@ mod tests {
 
     fn memory(installed: Installed, pfns: &[u64]) -> Physical {
         let pages = pfns.iter().map(|pfn| (*pfn, vec![1; PAGE_SIZE])).collect();
-        Physical { pages, next: 0, taken: BTreeSet::new(), top: 0, installed }
+        Physical { pages, next: 0, taken: BTreeSet::new(), top: 0, installed, bits: Bits::of(Arch::X64) }
     }
 
     /// The rank a page is written at is the number of pages before it, whatever is installed.

@@ -8,6 +8,8 @@
 //! stack holds the chain of calls; arguments, exception record and trap frame say the same. Function addresses that the
 //! public symbols' table of kernels does not hold are made up.
 
+#![allow(clippy::large_types_passed_by_value, reason = "a register set is a value: who gets one changes it")]
+
 mod access;
 mod driver;
 mod kernel;
@@ -98,7 +100,7 @@ impl Class {
     /// True where the hardware is at fault.
     #[must_use]
     pub fn is_hardware(self) -> bool {
-        self.place() % 2 == 0
+        self.place().is_multiple_of(2)
     }
 
     /// The class that ends in the same stop code with the other one at fault.

@@ -77,6 +77,7 @@ impl<'a> Structure<'a> {
     pub(crate) fn put(&mut self, field: &str, bytes: &[u8]) -> &mut Self {
         match self.layout.field(self.ty, field) {
             Ok(at) => _ = self.record.put(at, bytes),
+            Err(_) if self.layout.is_partial() => {}
             Err(error) => self.failed = self.failed.take().or(Some(error)),
         }
         self

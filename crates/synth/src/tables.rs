@@ -1,8 +1,8 @@
 //! What the processor itself reads: KPCR, segment descriptors, interrupt descriptors, task state.
 
 use crate::Error;
-use crate::layout::{self, Layout};
-use crate::machine::{Machine, Processor};
+use crate::layout::Layout;
+use crate::machine::{Arch, Machine, Processor};
 use crate::record::{Record, Structure};
 
 /// Selector of the task state segment, and of kernel code.
@@ -18,9 +18,9 @@ const GATE: u16 = 0x8e00;
 
 /// The tables of one processor that the description places, as addresses and bytes.
 pub(crate) fn of(machine: &Machine, layout: &Layout, cpu: &Processor) -> Result<Vec<(u64, Vec<u8>)>, Error> {
-    let pcr_at = cpu.prcb.0.wrapping_sub(u64::from(layout::PCR_PRCB));
+    let pcr_at = cpu.prcb.0.wrapping_sub(u64::from(layout.pcr_prcb()));
     let mut parts = vec![(pcr_at, pcr(machine, layout, cpu)?)];
-    if cpu.tss.0 != 0 {
+    if cpu.tss.0 != 0 && machine.arch == Arch::X64 {
         parts.push((cpu.gdt.0, gdt(cpu)));
         parts.push((cpu.idt.0, idt(cpu)));
         parts.push((cpu.tss.0, tss(cpu)));
@@ -32,11 +32,11 @@ pub(crate) fn of(machine: &Machine, layout: &Layout, cpu: &Processor) -> Result<
 fn pcr(machine: &Machine, layout: &Layout, cpu: &Processor) -> Result<Vec<u8>, Error> {
     let mut s = Structure::new(layout, "_KPCR")?;
     s.u64("GdtBase", cpu.gdt.0).u64("TssBase", cpu.tss.0).u64("IdtBase", cpu.idt.0);
-    s.u64("Self", cpu.prcb.0.wrapping_sub(u64::from(layout::PCR_PRCB))).u64("CurrentPrcb", cpu.prcb.0);
+    s.u64("Self", cpu.prcb.0.wrapping_sub(u64::from(layout.pcr_prcb()))).u64("CurrentPrcb", cpu.prcb.0);
     s.u8("Irql", cpu.cr8.0 as u8).put("MajorVersion", &[1, 0, 1, 0]);
     s.put("StallScaleFactor", &machine.cpu.mhz.to_le_bytes());
     let mut bytes = s.into_bytes()?;
-    bytes.truncate(usize::from(layout::PCR_PRCB));
+    bytes.truncate(usize::from(layout.pcr_prcb()));
     Ok(bytes)
 }
 

@@ -13,7 +13,6 @@ use stopcode_base::FileTime;
 
 const HEADER_SIZE: usize = 0x2000;
 const TRIAGE_HEADER_SIZE: usize = 0x80;
-const MACHINE_AMD64: u32 = 0x8664;
 const DUMP_TYPE_TRIAGE: u32 = 4;
 /// Context, exception, PRCB, process, thread, stack, driver list; debugger data and data blocks.
 const PARTS: u32 = 0xcff;
@@ -118,14 +117,14 @@ pub(crate) fn header(machine: &Machine, file_size: usize) -> Result<Vec<u8>, Err
     r.put(4, b"DU64").u32(8, 0xf).u32(0xc, machine.build).u64(0x10, process.directory_table_base.0);
     r.u64(0x18, machine.global("MmPfnDatabase")?).u64(0x20, machine.global("PsLoadedModuleList")?);
     r.u64(0x28, machine.global("PsActiveProcessHead")?);
-    r.u32(0x30, MACHINE_AMD64).u32(0x34, machine.processors.len() as u32);
+    r.u32(0x30, machine.arch.machine().into()).u32(0x34, machine.processors.len() as u32);
     r.u32(0x38, machine.bug_check.code.0 as u32);
     for (n, argument) in machine.bug_check.arguments.into_iter().enumerate() {
         r.u64(0x40 + 8 * n, argument.0);
     }
     r.u64(0x80, base.wrapping_add(machine.kernel.debugger_data.0));
     let reported = machine.exception.as_ref().map_or(&cpu.registers, |e| &e.registers);
-    r.put(0x348, &context::context(reported, context::FLAGS_CRASHED));
+    r.put(0x348, &context::of(machine.arch, reported, context::FLAGS_CRASHED));
     // The record is that of the breakpoint that KeBugCheckEx would have run into, also for a real exception.
     r.u32(0xf00, STATUS_BREAKPOINT).u32(0xf04, 1).u64(0xf08, 0).u64(0xf10, cpu.registers.rip.0).u32(0xf18, 0);
     r.u32(0xf98, DUMP_TYPE_TRIAGE).u64(0xfa0, file_size.next_multiple_of(0x1000) as u64);

@@ -50,6 +50,8 @@ pub(crate) struct Standing {
     /// How far into its function it stands, and the function's length.
     pub(crate) offset: Option<u64>,
     pub(crate) length: Option<u64>,
+    /// See [`Code::family`].
+    pub(crate) family: Option<u16>,
     /// What can be said of the word at its stack pointer being its return address.
     pub(crate) frameless: Frameless,
     /// Registers were read, so the function may be anywhere in its code: it may be a leaf, or not have begun.
@@ -65,7 +67,8 @@ impl Standing {
         } else {
             Frameless::No
         };
-        Self { interrupted: true, frameless, ..Self::after_call(instruction, stack_pointer, code) }
+        let family = code.family(instruction);
+        Self { interrupted: true, frameless, family, ..Self::after_call(instruction, stack_pointer, code) }
     }
 
     pub(crate) fn after_call(instruction: VirtAddr, stack_pointer: VirtAddr, code: &dyn Code) -> Self {
@@ -81,6 +84,7 @@ impl Standing {
             start,
             offset,
             length,
+            family: code.family(instruction.minus(1)),
             frameless: Frameless::No,
             interrupted: false,
         }
@@ -104,6 +108,8 @@ pub(crate) struct Candidate {
     /// Its call checks a stack cookie, as functions with buffers do just before they return.
     pub(crate) checks_cookie: bool,
     pub(crate) known_function: bool,
+    /// See [`Code::family`].
+    pub(crate) family: Option<u16>,
     /// The trap frame that lies exactly above it.
     pub(crate) trap: Option<TrapFrame>,
     /// What to look for a caller from: the function returned to, or what its trap frame interrupted.
@@ -166,6 +172,7 @@ impl Search<'_> {
             calls_jump,
             checks_cookie: call_site::x64_checks_cookie(self.memory, value),
             known_function,
+            family: self.code.family(value.minus(1)),
             trap,
             then,
             leaves,

@@ -27,6 +27,10 @@ const CALLS_NEAR_CALLEE: i32 = 30;
 const CALLS_OTHER: i32 = -12;
 /// A call that checks a stack cookie returns or stops the system: it is live only below the code that does that.
 const CHECKS_COOKIE: i32 = -60;
+/// Caller and callee belong to the same part of the kernel, or not. Of 195 neighbours on the stacks of 95 published
+/// crashes 41 % do; of frames three or more apart, which stand for calls that are not each other's, one in eight.
+const SAME_FAMILY: i32 = 17;
+const OTHER_FAMILY: i32 = -6;
 /// The return address at the stack pointer of a function that has not begun.
 const CALLEE_AT_ENTRY: i32 = 100;
 /// The same of what looks like that, or like a leaf; half-run prologs are rare.
@@ -215,6 +219,7 @@ impl Chains<'_> {
                 Frameless::No => {}
             }
         }
+        let call = call + kinship(callee.family, caller.family);
         let size = frame_bytes(callee, caller) - self.context_bytes(callee.stack_pointer, caller.slot);
         call - frame_size::cost(size.max(frame_size::SMALLEST), callee.offset, callee.length)
     }
@@ -231,6 +236,14 @@ impl Chains<'_> {
 struct Far {
     next: usize,
     sum: f64,
+}
+
+fn kinship(callee: Option<u16>, caller: Option<u16>) -> i32 {
+    match callee.zip(caller) {
+        Some((callee, caller)) if callee == caller => SAME_FAMILY,
+        Some(_) => OTHER_FAMILY,
+        None => 0,
+    }
 }
 
 /// How a call fits the frame above it.

@@ -319,6 +319,13 @@ pub trait Code {
         }
     }
 
+    /// The part of the kernel that `address` belongs to, as its functions' names begin (`Mi`, `Io`, `Pnp`), as a number
+    /// that only needs to be the same for the same part. `None` where that is not known or the code is not the kernel's.
+    fn family(&self, address: VirtAddr) -> Option<u16> {
+        let _ = address;
+        None
+    }
+
     /// Whether `address` lies in one of the kernel's trap or interrupt entries, which keep a `KTRAP_FRAME` at their
     /// stack pointer; `None` if that is not known.
     fn is_trap_entry(&self, address: VirtAddr) -> Option<bool> {

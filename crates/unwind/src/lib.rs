@@ -35,6 +35,8 @@
 //!   are saved registers and cost nothing, words above the thread's first frame cost more;
 //! - of each call: a direct one to the function of the frame above is strong support, one to something else speaks
 //!   against it, a stack-cookie check most of all, since it returns before anything else can be called;
+//! - of caller and callee both in the kernel, whether their names begin alike ([`Code::family`]): neighbours on a stack
+//!   often belong to one part of it, and calls that have nothing to do with each other seldom;
 //! - of each address, where no functions are known: calls end anywhere, pointers mostly lead to multiples of 16.
 //!
 //! Summing the weights of all chains forwards and backwards gives for every candidate how probable it is. Frames are

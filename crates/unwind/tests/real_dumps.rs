@@ -65,9 +65,9 @@ fn published_x64_stack() {
     let with_symbols = dump.image(Some(ISF_X64));
     // As measured. What is extra are stale calls from where nothing says otherwise; see the crate's header.
     for (what, image, registers, frames, at_least, at_most_extra) in [
-        ("fault, nt symbols", &with_symbols, &fault, &golden[8..], 27, 6),
+        ("fault, nt symbols", &with_symbols, &fault, &golden[8..], 28, 5),
         ("fault, modules only", &modules_only, &fault, &golden[8..], 26, 7),
-        ("bug check, nt symbols", &with_symbols, &bugcheck, &golden[..], 34, 7),
+        ("bug check, nt symbols", &with_symbols, &bugcheck, &golden[..], 35, 5),
         ("bug check, modules only", &modules_only, &bugcheck, &golden[..], 32, 8),
     ] {
         let stack = walk(registers, &dump, image, &ranges, &Options::default());

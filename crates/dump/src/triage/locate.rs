@@ -1,27 +1,33 @@
 //! Where the parts of a triage dump lie: in the file, by the offsets in its header; and in memory, which the file
 //! does not say for the structures that it copied.
 
-use crate::bytes::{u8_at, u32_at, u64_at};
+use super::shape::Shape;
+use crate::bytes::{u8_at, u32_at};
 use std::ops::Range;
 use stopcode_base::{Problem, Severity, VirtAddr};
-
-/// Header fields that hold the offset of a part.
-const OFFSETS: [usize; 13] =
-    [0x2008, 0x2014, 0x2018, 0x201c, 0x2020, 0x2024, 0x2028, 0x2030, 0x2038, 0x2040, 0x2068, 0x2070, 0x2078];
 
 /// Finds the parts of one file and names those that are not where the header says.
 pub(super) struct Locator<'f, 'p> {
     file: &'f [u8],
+    shape: Shape,
     starts: Vec<usize>,
     problems: &'p mut Vec<Problem>,
 }
 
 impl<'f, 'p> Locator<'f, 'p> {
-    pub(super) fn new(file: &'f [u8], problems: &'p mut Vec<Problem>) -> Self {
-        let mut starts: Vec<usize> =
-            OFFSETS.iter().filter_map(|field| u32_at(file, *field)).map(|offset| offset as usize).collect();
+    pub(super) fn new(file: &'f [u8], shape: Shape, problems: &'p mut Vec<Problem>) -> Self {
+        let mut starts: Vec<usize> = shape
+            .offsets()
+            .iter()
+            .filter_map(|field| u32_at(file, *field))
+            .map(|offset| offset as usize)
+            .collect();
         starts.sort_unstable();
-        Self { file, starts, problems }
+        Self { file, shape, starts, problems }
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
     }
 
     pub(super) fn file(&self) -> &'f [u8] {
@@ -40,7 +46,7 @@ impl<'f, 'p> Locator<'f, 'p> {
         if start == 0 || size == 0 {
             return 0..0;
         }
-        if start < super::HEADER_END || start >= self.file.len() {
+        if start < self.shape.end || start >= self.file.len() {
             let what =
                 format!("its offset is {start:#x}, the file has {:#x} bytes: left out", self.file.len());
             self.report(name, field, what);
@@ -93,12 +99,13 @@ const MINIMUM_VOTES: usize = 3;
 /// lay; a PRCB has hundreds, an ETHREAD or EPROCESS a few. The address that most of them tell is taken if at least
 /// three agree on it and no other has half as many. Windows does not store this address, and before 19041 and after
 /// 22H2 no other way to it was found.
-pub(super) fn proven_by_lists(bytes: &[u8]) -> Option<VirtAddr> {
-    let mut told: Vec<u64> = (0..bytes.len().saturating_sub(15))
-        .step_by(8)
+pub(super) fn proven_by_lists(bytes: &[u8], shape: &Shape) -> Option<VirtAddr> {
+    let width = shape.pointer_size();
+    let mut told: Vec<u64> = (0..bytes.len().saturating_sub(2 * width - 1))
+        .step_by(width)
         .filter_map(|offset| {
-            let link = u64_at(bytes, offset).filter(|link| VirtAddr(*link).is_kernel())?;
-            (u64_at(bytes, offset + 8) == Some(link)).then(|| link.wrapping_sub(offset as u64))
+            let link = shape.pointer(bytes, offset).filter(|link| shape.is_kernel(*link))?;
+            (shape.pointer(bytes, offset + width) == Some(link)).then(|| link.minus(offset as u64).0)
         })
         .collect();
     told.sort_unstable();
@@ -114,12 +121,13 @@ pub(super) fn proven_by_lists(bytes: &[u8]) -> Option<VirtAddr> {
 /// copy at least starts as such an object.
 pub(super) fn address(
     bytes: &[u8],
+    shape: &Shape,
     stated: Option<VirtAddr>,
     object_type: u8,
     name: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<VirtAddr> {
-    let proven = proven_by_lists(bytes);
+    let proven = proven_by_lists(bytes, shape);
     if let (Some(proven), Some(stated)) = (proven, stated)
         && proven != stated
     {
@@ -133,6 +141,9 @@ pub(super) fn address(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::Bits;
+
+    const WIDE: Shape = Shape::of(Bits::B64);
 
     fn with_lists(size: usize, lists: &[(usize, u64)]) -> Vec<u8> {
         let mut bytes = vec![0; size];
@@ -147,23 +158,23 @@ mod tests {
     fn empty_lists_tell_where_a_structure_lay() {
         let base = 0xffff_8000_1234_5000;
         let three = [(0x10, base + 0x10), (0x80, base + 0x80), (0xf0, base + 0xf0)];
-        assert_eq!(proven_by_lists(&with_lists(0x100, &three)), Some(VirtAddr(base)));
-        assert_eq!(proven_by_lists(&with_lists(0x100, &three[..2])), None);
-        assert_eq!(proven_by_lists(&with_lists(0xf8, &three[..2])), None);
+        assert_eq!(proven_by_lists(&with_lists(0x100, &three), &WIDE), Some(VirtAddr(base)));
+        assert_eq!(proven_by_lists(&with_lists(0x100, &three[..2]), &WIDE), None);
+        assert_eq!(proven_by_lists(&with_lists(0xf8, &three[..2]), &WIDE), None);
         let rivals =
             [three[0], three[1], three[2], (0x30, 0xffff_9000_0000_0030), (0x50, 0xffff_9000_0000_0050)];
-        assert_eq!(proven_by_lists(&with_lists(0x100, &rivals)), None);
-        assert_eq!(proven_by_lists(&[0; 0x100]), None);
-        assert_eq!(proven_by_lists(&[]), None);
+        assert_eq!(proven_by_lists(&with_lists(0x100, &rivals), &WIDE), None);
+        assert_eq!(proven_by_lists(&[0; 0x100], &WIDE), None);
+        assert_eq!(proven_by_lists(&[], &WIDE), None);
     }
 
     #[test]
     fn without_proof_the_statement_counts_only_for_such_an_object() {
         let stated = Some(VirtAddr(0xffff_8000_0000_1000));
         let mut problems = Vec::new();
-        assert_eq!(address(&[6, 0, 0], stated, 6, "ETHREAD", &mut problems), stated);
-        assert_eq!(address(&[3, 0, 0], stated, 6, "ETHREAD", &mut problems), None);
-        assert_eq!(address(&[], stated, 6, "ETHREAD", &mut problems), None);
+        assert_eq!(address(&[6, 0, 0], &WIDE, stated, 6, "ETHREAD", &mut problems), stated);
+        assert_eq!(address(&[3, 0, 0], &WIDE, stated, 6, "ETHREAD", &mut problems), None);
+        assert_eq!(address(&[], &WIDE, stated, 6, "ETHREAD", &mut problems), None);
         assert!(problems.is_empty());
     }
 }

@@ -1,4 +1,7 @@
 //! Dumps behind a bitmap: one bit a page frame, and the pages packed in the order of the bits.
+//!
+//! The number of bits is written as whole words of them: public readers take the rest of a division by eight, or by
+//! more, as nothing, and lose the last pages of a dump that has such a rest.
 
 use super::HEADER_SIZE;
 use crate::Error;
@@ -8,6 +11,8 @@ use crate::record::Record;
 /// Bytes of the header before its bits: of Windows 8 and later, and before.
 const NEW_HEADER: usize = 0x38;
 const OLD_HEADER: usize = 0x28;
+/// Bits are counted in words of these many.
+const BITS: u64 = 64;
 /// Bits that are kept in memory while they are written: those of 64 TiB.
 const MOST_BITS: u64 = 1 << 34;
 
@@ -16,7 +21,7 @@ pub(super) fn new(pages: &Physical, signature: [u8; 4]) -> Result<Vec<u8>, Error
     let mut r = room(pages, NEW_HEADER)?;
     let first = (HEADER_SIZE + r.len()) as u64;
     r.put(0, &signature).put(4, b"DUMP").u32(8, 1);
-    r.u64(0x20, first).u64(0x28, pages.count()).u64(0x30, pages.end());
+    r.u64(0x20, first).u64(0x28, pages.count()).u64(0x30, pages.end().next_multiple_of(BITS));
     Ok(with_bits(r, NEW_HEADER, pages))
 }
 
@@ -25,7 +30,7 @@ pub(super) fn old(pages: &Physical) -> Result<Vec<u8>, Error> {
     let narrow = |value: u64| u32::try_from(value).map_err(|_| Error::TooLarge("the memory".to_owned()));
     let mut r = room(pages, OLD_HEADER)?;
     let first = (HEADER_SIZE + r.len()) as u64;
-    let bits = narrow(pages.end())?;
+    let bits = narrow(pages.end().next_multiple_of(BITS))?;
     r.put(0, b"SDMPDUMP").u32(8, 1).u32(0xc, narrow(first)?).u32(0x10, bits);
     r.u32(0x14, narrow(pages.count())?).u32(0x18, bits);
     Ok(with_bits(r, OLD_HEADER, pages))
@@ -35,7 +40,7 @@ fn room(pages: &Physical, header: usize) -> Result<Record, Error> {
     if pages.end() > MOST_BITS {
         return Err(Error::TooLarge("the memory".to_owned()));
     }
-    Ok(Record::zeroed((header + pages.end().div_ceil(8) as usize).next_multiple_of(PAGE_SIZE)))
+    Ok(Record::zeroed((header + pages.end().next_multiple_of(BITS) as usize / 8).next_multiple_of(PAGE_SIZE)))
 }
 
 fn with_bits(r: Record, header: usize, pages: &Physical) -> Vec<u8> {

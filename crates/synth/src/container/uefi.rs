@@ -32,7 +32,7 @@ pub(super) fn write(
     let contexts: Vec<u8> = machine
         .processors
         .iter()
-        .flat_map(|cpu| context::context(&cpu.registers, context::FLAGS_FROZEN))
+        .flat_map(|cpu| context::of(machine.arch, &cpu.registers, context::FLAGS_FROZEN))
         .collect();
     let head = (HEADER + SECTION * count) as u64;
     let first = (head + contexts.len() as u64).next_multiple_of(PAGE_SIZE as u64);

@@ -74,10 +74,14 @@ pub struct Pdb {
 impl Pdb {
     /// The GUID as a file stores it: the first three fields with their bytes reversed.
     pub(crate) fn stored_guid(&self) -> [u8; 16] {
-        let value = u128::from_str_radix(&self.guid, 16).unwrap_or(0).to_be_bytes();
-        let [a, b, c, d, e, f, g, h, rest @ ..] = value;
-        let [i, j, k, l, m, n, o, p] = rest;
-        [d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p]
+        let mut stored = u128::from_str_radix(&self.guid, 16).unwrap_or(0).to_be_bytes();
+        let mut rest = stored.as_mut_slice();
+        for field in [4, 2, 2] {
+            let (here, behind) = rest.split_at_mut(field);
+            here.reverse();
+            rest = behind;
+        }
+        stored
     }
 }
 

@@ -26,17 +26,21 @@ pub struct Cpu {
     pub cpuid: Vec<[Hex; 5]>,
 }
 
-/// Registers of an x64 processor; those left out are zero.
+/// Registers of a processor; those left out are zero. Of ARM64 `pc`, `sp`, `fp` and `cpsr` are other names of the first
+/// ones, and `x` and `lr` are its alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs, reason = "the names are the processor's own")]
 pub struct Registers {
+    #[serde(alias = "pc")]
     pub rip: Hex,
+    #[serde(alias = "sp")]
     pub rsp: Hex,
     pub rax: Hex,
     pub rcx: Hex,
     pub rdx: Hex,
     pub rbx: Hex,
+    #[serde(alias = "fp")]
     pub rbp: Hex,
     pub rsi: Hex,
     pub rdi: Hex,
@@ -48,7 +52,17 @@ pub struct Registers {
     pub r13: Hex,
     pub r14: Hex,
     pub r15: Hex,
+    #[serde(alias = "cpsr")]
     pub eflags: Hex,
+    #[serde(skip_serializing_if = "Hex::is_zero")]
+    pub lr: Hex,
+    #[serde(skip_serializing_if = "all_zero")]
+    pub x: [Hex; 29],
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn all_zero(registers: &[Hex; 29]) -> bool {
+    registers.iter().all(Hex::is_zero)
 }
 
 impl Registers {

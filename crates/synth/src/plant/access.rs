@@ -104,7 +104,7 @@ pub(super) fn pointer(scene: &mut Scene, hardware: bool) -> Plot {
     let seed = scene.rng.word();
     let others = 2 + scene.rng.below(5);
     scene.pool.others(&mut scene.rng, others);
-    let target = scene.pool.block(&tag, &bytes(&[seed & 0xff; 20]), true);
+    let target = scene.pool.block(tag, &bytes(&[seed & 0xff; 20]), true);
     let was = target;
     let mut words = fields(scene);
     let place = usize::from(shape.field / 8);
@@ -126,7 +126,7 @@ pub(super) fn pointer(scene: &mut Scene, hardware: bool) -> Plot {
     if let Some(word) = words.get_mut(place) {
         *word = is;
     }
-    let owner = scene.pool.block(&owner_tag, &bytes(&words), in_use);
+    let owner = scene.pool.block(owner_tag, &bytes(&words), in_use);
     let mut body = driver::load(shape.pointer, shape.owner, shape.field);
     let loaded = body.len() as u64;
     body.extend(shape.form.encode(shape.pointer, shape.offset));
@@ -169,7 +169,7 @@ pub(super) fn null(scene: &mut Scene, hardware: bool) -> Plot {
     if let Some(word) = words.get_mut(usize::from(shape.field / 8)) {
         *word = is;
     }
-    let owner = scene.pool.block(&tag, &bytes(&words), true);
+    let owner = scene.pool.block(tag, &bytes(&words), true);
     let access = shape.form.encode(shape.pointer, shape.offset);
     let mut body = driver::load(shape.pointer, shape.owner, shape.field);
     if hardware {
@@ -229,7 +229,7 @@ pub(super) fn paged(scene: &mut Scene, hardware: bool) -> Plot {
     if let Some(word) = words.get_mut(usize::from(shape.field / 8)) {
         *word = target;
     }
-    let owner = scene.pool.block(&tag, &bytes(&words), true);
+    let owner = scene.pool.block(tag, &bytes(&words), true);
     let mut body = driver::load(shape.pointer, shape.owner, shape.field);
     let before = body.len() as u64;
     body.extend(shape.form.encode(shape.pointer, shape.offset));
@@ -279,7 +279,7 @@ pub(super) fn opcode(scene: &mut Scene, hardware: bool) -> Plot {
     let which = scene.rng.below(3) as usize;
     let lead = vec![0x90; 4 + scene.rng.below(24) as usize];
     let words = fields(scene);
-    let target = scene.pool.block(&tag, &bytes(&words), true);
+    let target = scene.pool.block(tag, &bytes(&words), true);
     let mut body = lead.clone();
     let at = PROLOG + lead.len() as u64;
     let (inner, rip, flip, base) = if hardware && illegal {

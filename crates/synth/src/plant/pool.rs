@@ -15,7 +15,7 @@ pub(super) struct Page {
 /// `POOL_HEADER.PoolType` of nonpaged pool that is in use.
 const NON_PAGED: u8 = 2;
 /// Tags of blocks that are in every system.
-const TAGS: [&[u8; 4]; 8] = [b"File", b"Thre", b"Irp ", b"MmCa", b"Even", b"Vad ", b"NtFs", b"FMsl"];
+const TAGS: [[u8; 4]; 8] = [*b"File", *b"Thre", *b"Irp ", *b"MmCa", *b"Even", *b"Vad ", *b"NtFs", *b"FMsl"];
 
 impl Page {
     pub(super) fn new(at: u64) -> Self {
@@ -23,7 +23,7 @@ impl Page {
     }
 
     /// Adds a block; gives the address of its contents, which come behind the header.
-    pub(super) fn block(&mut self, tag: &[u8; 4], contents: &[u8], in_use: bool) -> u64 {
+    pub(super) fn block(&mut self, tag: [u8; 4], contents: &[u8], in_use: bool) -> u64 {
         let units = (16 + contents.len()).div_ceil(16) as u8;
         let header = self.at + self.bytes.len() as u64;
         self.bytes.extend([self.previous, 0, units, if in_use { NON_PAGED } else { 0 }]);
@@ -38,7 +38,7 @@ impl Page {
     /// A few blocks of the system.
     pub(super) fn others(&mut self, rng: &mut Rng, count: u64) {
         for _ in 0..count {
-            let tag = rng.pick(&TAGS).unwrap_or(b"None");
+            let tag = rng.pick(&TAGS).unwrap_or(*b"None");
             let words = 4 + rng.below(16);
             let contents: Vec<u8> = (0..words).flat_map(|_| (rng.word() >> 40).to_le_bytes()).collect();
             self.block(tag, &contents, true);
@@ -61,7 +61,7 @@ impl Page {
     pub(super) fn finish(mut self) -> Code {
         let rest = 0x1000_usize.saturating_sub(self.bytes.len());
         if rest >= 32 {
-            self.block(b"Free", &vec![0; rest - 16], false);
+            self.block(*b"Free", &vec![0; rest - 16], false);
         }
         self.bytes.resize(0x1000, 0);
         Code { at: Hex(self.at), bytes: Bytes::from(self.bytes), about: "nonpaged pool".to_owned() }

@@ -68,7 +68,7 @@ pub(super) fn list(scene: &mut Scene, hardware: bool) -> Plot {
     let count = 1 + scene.rng.below(4);
     scene.pool.others(&mut scene.rng, count);
     // Head and two entries, each at the start of its block.
-    let [head, removed, other] = [(); 3].map(|()| scene.pool.block(&tag, &[0; 0x38], true));
+    let [head, removed, other] = [(); 3].map(|()| scene.pool.block(tag, &[0; 0x38], true));
     let links = |scene: &mut Scene, at: u64, next: u64, previous: u64| {
         scene.pool.put(at, &next.to_le_bytes());
         scene.pool.put(at + 8, &previous.to_le_bytes());
@@ -143,8 +143,8 @@ pub(super) fn pool(scene: &mut Scene, hardware: bool) -> Plot {
     scene.pool.others(&mut scene.rng, count);
     let size = 0x20 + 0x10 * scene.rng.below(4) as usize;
     let filler = if hardware { vec![0; size] } else { vec![letter; size] };
-    let block = scene.pool.block(&tag, &filler, true);
-    let next = scene.pool.block(b"File", &[0; 0x60], true) - 16;
+    let block = scene.pool.block(tag, &filler, true);
+    let next = scene.pool.block(*b"File", &[0; 0x60], true) - 16;
     let was = scene.pool.word(next);
     if hardware {
         scene.pool.put(next, &(was ^ 1 << (16 + bit)).to_le_bytes());

@@ -44,6 +44,11 @@ pub(super) struct Chain {
 }
 
 impl Chain {
+    /// A stack of the usual size that ends at `high`.
+    pub(super) fn ending_at(high: u64) -> Self {
+        Self::new(high - STACK, high)
+    }
+
     fn new(low: u64, high: u64) -> Self {
         let sp = high - 0x50;
         let outermost = Frame { sp: Hex(sp), ret: Hex(0), trap: false, name: String::new() };
@@ -109,9 +114,9 @@ impl Scene {
     fn lay_out(mut rng: Rng, profile: &'static Profile, setting: Setting) -> Self {
         let old = profile.build < 14393;
         let nt = 0xffff_f800_0000_0000 + (0x10 + rng.below(0x7f0)) * 0x20_0000;
-        // Regions of the address space: never two of the 512 GiB that one top entry covers.
+        // Regions of the address space: never two of the 512 GiB that one top entry covers, nor that of the module list.
         let region = |index: u64| 0xffff_0000_0000_0000 | index << 39;
-        let first = 0x110 + rng.below(0x40);
+        let first = 0x140 + rng.below(0x18);
         let (system, pool, stacks) = (region(first), region(first + 0x20), region(first + 0x50));
         let pte_base = if old { 0xffff_f680_0000_0000 } else { region(0x1d0 + rng.below(0x18)) };
         let count = rng.pick(&[2_u64, 4, 8]).unwrap_or(4);
@@ -309,11 +314,6 @@ impl Scene {
         self.chain.put(at, context::exception_record(&exception));
     }
 
-    /// A stack of the processor's own that ends at `high`.
-    pub(super) fn chain_at(&self, high: u64) -> Chain {
-        Chain::new(high - STACK, high)
-    }
-
     /// The processor enters a trap on a fresh stack, whose top it starts at.
     pub(super) fn trap_at_top(&mut self, registers: Registers) -> u64 {
         self.chain.frames.clear();
@@ -366,7 +366,7 @@ fn modules(rng: &mut Rng, profile: &Profile, nt: u64) -> (Vec<Module>, u64) {
     }];
     let mut next = nt + u64::from(profile.size).next_multiple_of(0x20_0000) + 0x40_0000;
     for (name, size) in SYSTEM {
-        let folder = if name.ends_with(".dll") { "" } else { r"drivers\" };
+        let folder = if name.contains(".dll") { "" } else { r"drivers\" };
         modules.push(Module {
             path: format!(r"\SystemRoot\System32\{folder}{name}"),
             base: Hex(next),
@@ -390,6 +390,7 @@ fn machine(
     let last = modules.last().map_or(0, |module| module.base.0 + module.size.0);
     Machine {
         about: "Planted: invented, every bit of it.".to_owned(),
+        arch: crate::machine::Arch::X64,
         build: profile.build,
         revision: profile.revision,
         crash_time: 1_400_000_000 + rng.below(300_000_000) as u32,

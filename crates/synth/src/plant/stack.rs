@@ -2,7 +2,7 @@
 
 use super::access::enter;
 use super::driver::{PROLOG, RSP};
-use super::scene::Scene;
+use super::scene::{Chain, Scene};
 use super::{Culprit, Flip, Plot};
 use crate::Hex;
 use crate::machine::Trap;
@@ -47,7 +47,7 @@ pub(super) fn double_fault(scene: &mut Scene, hardware: bool) -> Plot {
         .get(scene.cpu)
         .and_then(|cpu| cpu.ist.first().copied())
         .map_or(0, |ist| ist.0);
-    let chain = scene.chain_at(top);
+    let chain = Chain::ending_at(top);
     scene.switch_to(chain);
     let at = scene.trap_at_top(registers);
     scene.machine.traps.push(Trap {

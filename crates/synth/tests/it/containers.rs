@@ -56,6 +56,8 @@ fn pages(file: &[u8], kind: Kind) -> Pages {
         Kind::BitmapFull | Kind::BitmapKernel | Kind::Automatic | Kind::Live => {
             let signature = if kind == Kind::BitmapFull { b"FDMPDUMP" } else { b"SDMPDUMP" };
             assert_eq!(&file[0x2000..0x2008], signature);
+            // kdmp-parser's Python package and LeechCore read whole bytes of bits only.
+            assert_eq!(u64(file, 0x2030) % 8, 0);
             let pages = bits(file, 0x2038, u64(file, 0x2030), u64(file, 0x2020));
             assert_eq!(pages.len(), u64(file, 0x2028));
             pages

@@ -6,6 +6,9 @@ use crate::{ImageView, Refusal};
 /// Bytes in a `RUNTIME_FUNCTION`.
 const SIZE: u32 = 12;
 
+/// So many entries are read at once at the end of a search.
+const AT_ONCE: u32 = 8;
+
 /// A chain of entries is at most this long; Windows draws the same line.
 pub(crate) const LONGEST_CHAIN: usize = 32;
 
@@ -26,10 +29,13 @@ impl Function {
     pub(crate) fn read(image: &ImageView<'_>, rva: u32) -> Result<Self, Refusal> {
         let mut bytes = [0; SIZE as usize];
         image.read(rva, &mut bytes).map_err(Refusal::DataMissing)?;
-        let word = |at: usize| {
-            bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u32::from_le_bytes(*word))
-        };
-        Ok(Self { begin: word(0), end: word(4), info: word(8) })
+        Ok(Self::of_bytes(bytes))
+    }
+
+    fn of_bytes(bytes: [u8; SIZE as usize]) -> Self {
+        let (words, _) = bytes.as_chunks::<4>();
+        let word = |at: usize| words.get(at).map_or(0, |word| u32::from_le_bytes(*word));
+        Self { begin: word(0), end: word(1), info: word(2) }
     }
 }
 
@@ -41,14 +47,15 @@ pub(crate) fn find(image: &ImageView<'_>, rva: u32) -> Result<Option<Function>, 
     if high == 0 {
         return Err(Refusal::NoFunctionTable);
     }
-    let entry = |index: u32| {
-        let at =
-            index.checked_mul(SIZE).and_then(|offset| table.checked_add(offset)).ok_or(Refusal::Malformed)?;
-        Function::read(image, at)
+    let place = |index: u32| {
+        index.checked_mul(SIZE).and_then(|offset| table.checked_add(offset)).ok_or(Refusal::Malformed)
     };
     while low < high {
+        if high - low <= AT_ONCE && place(high).is_ok() {
+            return among(image, place(low)?, high - low, rva);
+        }
         let middle = low + (high - low) / 2;
-        let function = entry(middle)?;
+        let function = Function::read(image, place(middle)?)?;
         if function.contains(rva) {
             return resolve(image, function).map(Some);
         }
@@ -59,6 +66,16 @@ pub(crate) fn find(image: &ImageView<'_>, rva: u32) -> Result<Option<Function>, 
         }
     }
     Ok(None)
+}
+
+/// The one of `count` entries from `at` on that covers `rva`.
+fn among(image: &ImageView<'_>, at: u32, count: u32, rva: u32) -> Result<Option<Function>, Refusal> {
+    let mut bytes = [0; (AT_ONCE * SIZE) as usize];
+    let bytes = bytes.get_mut(..(count * SIZE) as usize).ok_or(Refusal::Malformed)?;
+    image.read(at, bytes).map_err(Refusal::DataMissing)?;
+    let (entries, _) = bytes.as_chunks::<{ SIZE as usize }>();
+    let covering = entries.iter().map(|entry| Function::of_bytes(*entry)).find(|entry| entry.contains(rva));
+    covering.map(|function| resolve(image, function)).transpose()
 }
 
 /// Follows entries that only name another one.

@@ -123,7 +123,8 @@ pub fn unwind_x64(
         // A leaf: it changes neither the stack pointer nor a register that it would have to give back.
         None => {}
     }
-    undo.leave()
+    undo.leave()?;
+    Ok(X64Caller { frame: undo.frame, slot: undo.slot, interrupted: undo.interrupted })
 }
 
 struct Undo<'a> {
@@ -262,7 +263,7 @@ impl Undo<'_> {
     }
 
     /// The return itself.
-    fn leave(mut self) -> Result<X64Caller, Refusal> {
+    fn leave(&mut self) -> Result<(), Refusal> {
         if self.interrupted.is_none() {
             self.slot = VirtAddr(self.frame.rsp());
             self.frame.rip = self.memory.read_u64(self.slot).map_err(Refusal::StackMissing)?;
@@ -270,7 +271,7 @@ impl Undo<'_> {
         }
         self.frame.known &= NONVOLATILE;
         self.frame.known_xmm &= NONVOLATILE_XMM;
-        Ok(X64Caller { frame: self.frame, slot: self.slot, interrupted: self.interrupted })
+        Ok(())
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{ImageView, Refusal};
 /// `UNW_FLAG_CHAININFO`: another entry follows the codes, whose codes are to be undone as well.
 const CHAINED: u8 = 4;
 
-/// The codes of one entry: at most 255 slots of two bytes.
-const MOST_BYTES: usize = 2 * 255;
+/// Bytes of codes that are kept in place; few functions have more, and none more than 510.
+const USUAL_BYTES: usize = 32;
 
 /// One `UNWIND_INFO` without what follows its codes.
 pub(crate) struct UnwindInfo {
@@ -18,7 +18,10 @@ pub(crate) struct UnwindInfo {
     pub(crate) prolog: u8,
     /// The register that the stack pointer is kept in, and how far above the stack pointer it points.
     pub(crate) frame: Option<(u8, u64)>,
-    bytes: [u8; MOST_BYTES],
+    /// The first codes, or all of them.
+    first: [u8; USUAL_BYTES],
+    /// All codes, where they are more than that.
+    all: Vec<u8>,
     slots: u8,
     rva: u32,
 }
@@ -58,12 +61,18 @@ impl UnwindInfo {
         if !matches!(version, 1 | 2) {
             return Err(Refusal::Version(version));
         }
-        let mut bytes = [0; MOST_BYTES];
-        if let Some(codes) = bytes.get_mut(..2 * usize::from(slots)) {
-            image.read(rva.wrapping_add(4), codes).map_err(Refusal::DataMissing)?;
-        }
+        let (length, at) = (2 * usize::from(slots), rva.wrapping_add(4));
+        let mut first = [0; USUAL_BYTES];
+        let mut all = Vec::new();
+        let codes = if let Some(codes) = first.get_mut(..length) {
+            codes
+        } else {
+            all.resize(length, 0);
+            &mut all
+        };
+        image.read(at, codes).map_err(Refusal::DataMissing)?;
         let frame = (frame & 0xf != 0).then_some((frame & 0xf, u64::from(frame >> 4) * 16));
-        Ok(Self { version, flags, prolog, frame, bytes, slots, rva })
+        Ok(Self { version, flags, prolog, frame, first, all, slots, rva })
     }
 
     pub(crate) const fn is_chained(&self) -> bool {
@@ -81,10 +90,8 @@ impl UnwindInfo {
 
     /// The codes, the last instruction of the prologue first. Ends after the first that cannot be understood.
     pub(crate) fn steps(&self) -> Steps<'_> {
-        Steps {
-            version: self.version,
-            rest: self.bytes.get(..2 * usize::from(self.slots)).unwrap_or_default(),
-        }
+        let length = 2 * usize::from(self.slots);
+        Steps { version: self.version, rest: self.first.get(..length).unwrap_or(&self.all) }
     }
 
     /// Whether `rva` lies in an epilogue, as version 2 lists them; `None` in version 1, which does not.

@@ -70,7 +70,8 @@ impl Dump {
     }
 
     pub(crate) fn image(&self, isf: Option<&str>) -> Image {
-        let mut image = Image { modules: self.modules.clone(), symbols: BTreeMap::new() };
+        let mut image =
+            Image { modules: self.modules.clone(), symbols: BTreeMap::new(), families: BTreeMap::new() };
         if let Some(isf) = isf {
             let file = std::fs::File::open(shared(isf).unwrap()).unwrap();
             let reader = lzma_rust2::XzReader::new(std::io::BufReader::new(file), true);
@@ -79,6 +80,7 @@ impl Dump {
                 let at = self.modules[0].0 + symbol["address"].as_u64().unwrap();
                 let known = image.symbols.entry(at).or_default();
                 *known = (*known).max(size_of_literal(name));
+                image.families.insert(at, family(name));
             }
         }
         image
@@ -119,12 +121,24 @@ pub(crate) struct Image {
     modules: Vec<(u64, u64)>,
     /// Size of the string literal that stands there, if it is one.
     symbols: BTreeMap<u64, Option<u64>>,
+    /// The first two letters of the name that stands there.
+    families: BTreeMap<u64, Option<u16>>,
+}
+
+fn family(name: &str) -> Option<u16> {
+    let letters = name.trim_start_matches('_').as_bytes().first_chunk::<2>()?;
+    letters.iter().all(u8::is_ascii_alphabetic).then(|| u16::from_be_bytes(*letters))
 }
 
 /// Few functions of the kernel are longer.
 const FAR: u64 = 0x4000;
 
 impl Code for Image {
+    fn family(&self, address: VirtAddr) -> Option<u16> {
+        let CodeAt::Function { offset, .. } = self.at(address) else { return None };
+        *self.families.get(&(address.0 - offset))?
+    }
+
     fn at(&self, address: VirtAddr) -> CodeAt {
         let Some((base, size)) =
             self.modules.iter().find(|(base, size)| address.0.wrapping_sub(*base) < *size)

@@ -1,0 +1,139 @@
+"""What both recorders share: an image laid out as a loader would, and a walk over all paths of a function.
+
+Conditional jumps first go where code has not been seen or by chance. The other way of each is kept with registers and
+stack, and taken later if nothing else led there; a jump through a register, as a switch compiles to, is tried with
+every target of its table.
+"""
+import argparse, random, struct
+from collections import defaultdict
+from unicorn import Uc, UcError, UC_HOOK_CODE, UC_HOOK_MEM_UNMAPPED, UC_PROT_ALL
+
+STACK, STACK_SIZE = 0x7_0000_0000, 0x10_0000
+DATA, DATA_SIZE = 0x6_0000_0000, 0x4_0000
+RETURN = 0x7FF6_1234_5678
+MAX_RECORDS_PER_OFFSET, MAX_STEPS, MAX_STACK = 3, 3000, 0x4000
+HOME = 0x20  # above its return address a function may save registers in the space for its parameters
+
+
+class Image:
+    def __init__(self, path):
+        raw = open(path, "rb").read()
+        pe = struct.unpack_from("<I", raw, 60)[0]
+        count, opt_size = struct.unpack_from("<H", raw, pe + 6)[0], struct.unpack_from("<H", raw, pe + 20)[0]
+        opt = pe + 24
+        self.base, = struct.unpack_from("<Q", raw, opt + 24)
+        size, headers = struct.unpack_from("<II", raw, opt + 56)
+        self.bytes = bytearray((size + 0xFFF) & ~0xFFF)
+        self.bytes[:headers] = raw[:headers]
+        for i in range(count):
+            vsize, rva, rsize, at = struct.unpack_from("<IIII", raw, opt + opt_size + 40 * i + 8)
+            part = raw[at:at + min(rsize, vsize)]
+            self.bytes[rva:rva + len(part)] = part
+        self.pdata = struct.unpack_from("<II", raw, opt + 112 + 3 * 8)
+        self.functions = self.drawable()
+
+    def word(self, rva):
+        return struct.unpack_from("<I", self.bytes, rva)[0]
+
+
+class Recorder:
+    """A machine's recorder gives step(), enter(), skip() and code()."""
+
+    def __init__(self, image, rng, out, uc, pc):
+        self.image, self.rng, self.out, self.uc, self.pc = image, rng, out, uc, pc
+        uc.mem_map(image.base, len(image.bytes), UC_PROT_ALL)
+        uc.mem_map(STACK, STACK_SIZE, UC_PROT_ALL)
+        uc.mem_map(DATA, DATA_SIZE, UC_PROT_ALL)
+        self.data = b"".join(struct.pack("<Q", self.pointer()) for _ in range(DATA_SIZE // 8))
+        uc.hook_add(UC_HOOK_CODE, self.step)
+        uc.hook_add(UC_HOOK_MEM_UNMAPPED, lambda *_: False)
+        self.points = self.unique = 0
+
+    def pointer(self):
+        return DATA + self.rng.randrange(0x1000, DATA_SIZE - 0x1000) & ~15
+
+    def run(self, begin, runs):
+        """All paths of a function; the share of its instructions reached, and its returns reached and not."""
+        self.begin, self.pieces, self.seen = begin, self.image.functions[begin], defaultdict(int)
+        self.left, self.visits = [], {}
+        for _ in range(runs):
+            self.uc.mem_write(self.image.base, bytes(self.image.bytes))
+            self.uc.mem_write(DATA, self.data)
+            self.uc.mem_write(STACK, self.rng.randbytes(0x100) * (STACK_SIZE // 0x100))
+            self.enter()
+            self.emulate(self.image.base + begin)
+        while self.left:
+            target, registers, stack, entry = self.left.pop()
+            if self.seen[target]:
+                continue
+            self.uc.context_restore(registers)
+            self.entry, self.start, self.start_other, low = entry
+            self.uc.mem_write(low, stack)
+            self.emulate(self.image.base + target)
+        instructions, returns = self.code()
+        reached = {rva for rva in instructions if self.seen[rva]}
+        return len(reached) / max(len(instructions), 1), len(returns & reached), len(returns - reached)
+
+    def emulate(self, at):
+        # The hook moves the instruction pointer for calls and jumps; then the emulator is started anew there.
+        self.steps, self.next = 0, at
+        while self.next is not None:
+            at, self.next = self.next, None
+            try:
+                self.uc.emu_start(at, RETURN & ~3)
+            except UcError:
+                # Memory that is not there: the instruction is left out, as if it had been stepped over.
+                at = self.uc.reg_read(self.pc)
+                self.next = self.skip(at) if self.inside(at - self.image.base) else None
+
+    def inside(self, rva):
+        return any(begin <= rva < end for begin, end in self.pieces)
+
+    def go(self, address):
+        self.next = address
+        self.uc.emu_stop()
+
+    def fork(self, ways, sp):
+        """Goes one way, and keeps the others that nothing has reached."""
+        fresh = [way for way in ways if not self.seen[way - self.image.base]]
+        way = self.rng.choice(fresh or ways)
+        for other in fresh:
+            rva = other - self.image.base
+            if other != way and self.inside(rva):
+                low = max(sp - 0x200, STACK)
+                stack = bytes(self.uc.mem_read(low, self.entry + HOME + 8 - low))
+                entry = (self.entry, self.start, self.start_other, low)
+                self.left.append((rva, self.uc.context_save(), stack, entry))
+        return self.go(way)
+
+    def count(self, rva):
+        """Counts a visit; true while records of this offset are wanted."""
+        self.points += 1
+        wanted = self.seen[rva] < MAX_RECORDS_PER_OFFSET
+        self.unique += self.seen[rva] == 0
+        self.seen[rva] += 1
+        return wanted
+
+
+def main(image_class, recorder_class, magic, text):
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image")
+    parser.add_argument("out")
+    parser.add_argument("--functions", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=6)
+    parser.add_argument("--runs", type=int, default=24)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    image = image_class(options.image)
+    drawn = rng.sample(sorted(image.functions), min(options.functions, len(image.functions)))
+    with open(options.out, "wb") as out:
+        out.write(magic + struct.pack("<QII", image.base, *image.pdata))
+        recorder = recorder_class(image, rng, out)
+        results = {begin: recorder.run(begin, options.runs) for begin in drawn}
+    shares, hit, missed = zip(*results.values())
+    print(f"{len(drawn)} functions, {recorder.unique} (function, offset) points of {recorder.points} points in all; "
+          f"{sum(shares) / len(shares):.1%} of instructions on average, the least {min(shares):.0%}; "
+          f"{sum(hit)} of {sum(hit) + sum(missed)} epilogues hit")
+    for begin, (share, _, missed) in results.items():
+        if share < 0.6 or missed:
+            print(f"  {begin:#x}: {share:.0%}, {missed} epilogues not hit")
