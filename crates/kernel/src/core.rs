@@ -9,6 +9,7 @@ use crate::loaded;
 use crate::module::{Module, UnloadedModule, display_name, link_date};
 use crate::stack::Place;
 use crate::thread;
+use crate::types::OwnTypes;
 use std::cell::OnceCell;
 use stopcode_base::{Arch, Memory, VirtAddr, file_name};
 use stopcode_dump::Dump;
@@ -28,6 +29,7 @@ pub(crate) struct Core {
     files: ImageFiles,
     layout: OnceCell<Result<Layout, NoLayout>>,
     layout_words: OnceCell<String>,
+    own_types: OnceCell<Option<OwnTypes>>,
     current: OnceCell<Current>,
     thread: OnceCell<Thread>,
 }
@@ -50,6 +52,7 @@ impl Core {
             files,
             layout: OnceCell::new(),
             layout_words: OnceCell::new(),
+            own_types: OnceCell::new(),
             current: OnceCell::new(),
             thread: OnceCell::new(),
         }
@@ -106,6 +109,11 @@ impl Core {
     /// Which layout it is, in words; empty if there is none.
     pub(crate) fn layout_words(&self) -> &str {
         self.layout_words.get_or_init(|| self.layout().map_or_else(|_| String::new(), Layout::provenance))
+    }
+
+    /// The kernel's types out of a file that is provably its own, where one was given; read when first asked for.
+    pub(crate) fn own_types(&self) -> Option<&OwnTypes> {
+        self.own_types.get_or_init(|| OwnTypes::of(self)).as_ref()
     }
 
     /// The offset of a field that the debugger data state.

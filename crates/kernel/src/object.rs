@@ -1,7 +1,7 @@
 //! A kernel structure in memory, read a field at a time.
 //!
-//! Each value says where its offset comes from: the dump's own debugger data, or a layout and how well that fits. Each
-//! miss says which of the two failed: the place of the field is not known, or its bytes are not in the dump.
+//! Each value says where its offset comes from: the dump's own debugger data, else the kernel's own types where a file
+//! with them was given, else a layout and how well that fits. Each miss says which of the two failed: the place of the field is not known, or its bytes are not in the dump.
 
 use crate::core::Core;
 use stopcode_base::{Fact, VirtAddr};
@@ -35,6 +35,11 @@ impl<'c> Object<'c> {
         let words = self.words(field);
         if let Some(offset) = self.core.kdbg_field(self.ty, field) {
             return Ok((Field { offset, bits: None }, format!("{words} (offset from the debugger data)")));
+        }
+        if let Some(types) = self.core.own_types()
+            && let Some(offset) = types.place(self.ty, field)
+        {
+            return Ok((Field { offset, bits: None }, format!("{words} ({})", types.provenance)));
         }
         match self.core.layout() {
             Ok(layout) => layout

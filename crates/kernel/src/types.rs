@@ -2,9 +2,11 @@
 
 use crate::core::Core;
 use crate::module::Module;
-use std::path::{Path, PathBuf};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
 use std::rc::Rc;
-use stopcode_symbols::{BuiltinTypes, IsfTypes, PdbTypes, Types, unpack_xz};
+use stopcode_symbols::{BuiltinTypes, IsfTypes, Member, PdbTypes, Role, Type, Types, unpack_xz};
 
 /// A larger file is not read.
 const LARGEST: u64 = 1 << 30;
@@ -12,14 +14,53 @@ const LARGEST: u64 = 1 << 30;
 /// A module's types, or why there are none.
 pub(crate) fn types(core: &Core, module: &Module) -> Result<Rc<dyn Types>, String> {
     let kernel = module.base == core.build.kernel_base;
-    let file =
-        if kernel { core.build.names.as_ref().map(PathBuf::from) } else { core.code.symbol_file(module) };
     let none = || format!("no PDB that is provably that of {} was given", module.display);
-    let from_file = file.ok_or_else(none).and_then(|path| read(&path));
+    let from_file = if kernel {
+        core.own_types().map(OwnTypes::types).ok_or_else(none)
+    } else {
+        core.code.symbol_file(module).ok_or_else(none).and_then(|path| read(&path))
+    };
     let layout = || core.layout().map(|layout| Rc::new(BuiltinTypes::new(layout)) as Rc<dyn Types>);
     match from_file {
         Err(_) if kernel => layout().map_err(ToString::to_string),
         other => other,
+    }
+}
+
+/// The kernel's types out of a file that is provably its own.
+pub(crate) struct OwnTypes {
+    types: Rc<dyn Types>,
+    /// Whose types they are, in words.
+    pub(crate) provenance: String,
+    /// Places of plain fields, by structure.
+    places: RefCell<HashMap<&'static str, HashMap<String, u32>>>,
+}
+
+impl OwnTypes {
+    /// The types in the file that the kernel's names came from; `None` without one, or if it holds no types.
+    pub(crate) fn of(core: &Core) -> Option<Self> {
+        let types = read(Path::new(core.build.names.as_ref()?)).ok()?;
+        Some(Self { provenance: types.provenance(), types, places: RefCell::default() })
+    }
+
+    fn types(&self) -> Rc<dyn Types> {
+        Rc::clone(&self.types)
+    }
+
+    /// Where a field lies; `None` for bit fields and for what is not there.
+    pub(crate) fn place(&self, structure: &'static str, field: &str) -> Option<u32> {
+        let mut places = self.places.borrow_mut();
+        let of_structure = places.entry(structure).or_insert_with(|| self.read_places(structure));
+        of_structure.get(field).copied()
+    }
+
+    fn read_places(&self, structure: &str) -> HashMap<String, u32> {
+        let Some(id) = self.types.find(structure) else { return HashMap::new() };
+        let plain = |member: &Member| {
+            member.role == Role::Field && !matches!(self.types.get(member.ty), Type::Bits { .. })
+        };
+        let members = self.types.members(id).list.into_iter().filter(plain);
+        members.filter_map(|member| Some((member.name, u32::try_from(member.offset).ok()?))).collect()
     }
 }
 
