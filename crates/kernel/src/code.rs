@@ -103,7 +103,8 @@ impl CodeMap {
 
     /// The file that a module's names came from.
     pub(crate) fn symbol_file(&self, module: &Module) -> Option<PathBuf> {
-        names_of(&self.symbols, &module.image, module.time_date_stamp, module.size).map(|names| names.path)
+        names_of(&self.symbols, &module.image, module.time_date_stamp, module.size, None)
+            .map(|names| names.path)
     }
 
     /// The image's own names; the kernel's were looked for before.
