@@ -32,7 +32,7 @@ pub struct Frame {
     pub sp: Hex,
     /// `RetAddr`: where it returns to; lies just below the next frame's `sp`. Zero ends the stack.
     pub ret: Hex,
-    /// True where `ret` comes from a trap frame: then [`Machine::traps`] holds it, and no word is written.
+    /// True where `ret` comes from a trap frame: then [`super::Machine::traps`] holds it, and no word is written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trap: bool,
     /// Its name, for the reader of the description only.
