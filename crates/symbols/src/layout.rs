@@ -12,6 +12,8 @@ use stopcode_base::Arch;
 
 use crate::pack::{self, Set, Type, build_and_revision};
 
+mod inferred;
+
 /// Place of a field in its structure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Field {
@@ -61,7 +63,7 @@ pub struct Wanted<'a> {
 /// Why there is no layout.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NoLayout {
-    /// The pack is of x64 kernels, and no offset of theirs holds elsewhere.
+    /// The pack is of x64 kernels, and of this one nothing can be inferred from them.
     #[error("no layouts of {0} kernels are built in")]
     Architecture(Arch),
     /// The pack has no kernel of this build, and the dump gives no sizes to compare with others.
@@ -90,7 +92,7 @@ impl Layouts {
     /// If none can be trusted; the error says why.
     pub fn for_kernel(wanted: &Wanted<'_>) -> Result<Layout, NoLayout> {
         if wanted.arch != Arch::X64 {
-            return Err(NoLayout::Architecture(wanted.arch));
+            return inferred::fields(wanted).map(|fields| Layout::inferred(fields, wanted));
         }
         let branch = branch(wanted.build);
         let same: Vec<&Set> = pack::sets().iter().filter(|set| of_branch(set, branch)).collect();
@@ -282,7 +284,15 @@ fn confirmed(family: Family, sets: &[&Set], known: &[&KnownOffset]) -> Option<(&
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Choice {
     Build(u32),
-    Nearest { build: u32, there: u32 },
+    Nearest {
+        build: u32,
+        there: u32,
+    },
+    /// From the dump's own offsets and the x64 layout of the same build.
+    Inferred {
+        arch: Arch,
+        build: u32,
+    },
 }
 
 /// Where fields lie in one kernel.
@@ -295,9 +305,16 @@ pub struct Layout {
     sets: Vec<&'static Set>,
     known: Vec<KnownOffset>,
     sizes: Option<Sizes>,
+    /// Of [`Choice::Inferred`], which has no sets.
+    inferred: Vec<(&'static str, &'static str, Field)>,
 }
 
 impl Layout {
+    fn inferred(fields: Vec<(&'static str, &'static str, Field)>, wanted: &Wanted<'_>) -> Self {
+        let choice = Choice::Inferred { arch: wanted.arch, build: wanted.build };
+        Self { choice, inferred: fields, ..Self::new(Vec::new(), choice, wanted) }
+    }
+
     fn new(sets: Vec<&'static Set>, choice: Choice, wanted: &Wanted<'_>) -> Self {
         let families = Family::ALL.map(|family| FamilyChoice::new(family, &sets, wanted));
         let agreed = |set: &&Set| {
@@ -312,7 +329,15 @@ impl Layout {
             let version = |v: &&&str| build_and_revision(v) == Some((branch(wanted.build), revision));
             sets.iter().flat_map(|set| set.versions.iter()).find(version).copied()
         });
-        Self { choice, exact, families, sets, known: wanted.offsets.to_vec(), sizes: wanted.sizes }
+        Self {
+            choice,
+            exact,
+            families,
+            sets,
+            known: wanted.offsets.to_vec(),
+            sizes: wanted.sizes,
+            inferred: Vec::new(),
+        }
     }
 
     /// Where a field lies. What the dump itself says comes first. `None` if the structure or field is not known, if
@@ -320,6 +345,9 @@ impl Layout {
     pub fn field(&self, ty: &str, field: &str) -> Option<Field> {
         if let Some(known) = self.known.iter().find(|known| known.ty == ty && known.field == field) {
             return Some(Field { offset: known.offset, bits: None });
+        }
+        if let Some((.., place)) = self.inferred.iter().find(|(of, name, _)| *of == ty && *name == field) {
+            return Some(*place);
         }
         let family = self.family(ty);
         let sets = family.map_or(&self.sets, |family| &family.sets);
@@ -346,7 +374,12 @@ impl Layout {
 
     /// The structures it has, by name.
     pub fn types(&self) -> Vec<&'static str> {
-        self.sets.first().map_or_else(Vec::new, |set| set.names().collect())
+        let inferred =
+            self.inferred.iter().map(|(ty, ..)| *ty).chain(self.known.iter().map(|known| known.ty));
+        match self.sets.first() {
+            Some(set) => set.names().collect(),
+            None => inferred.collect::<BTreeSet<_>>().into_iter().collect(),
+        }
     }
 
     /// The fields of a structure that [`Self::field`] tells.
@@ -354,7 +387,8 @@ impl Layout {
         let sets = self.family(ty).map_or(&self.sets, |family| &family.sets);
         let names = sets.first().and_then(|set| set.ty(ty)).into_iter().flat_map(Type::field_names);
         let known = self.known.iter().filter(|known| known.ty == ty).map(|known| known.field);
-        let names: BTreeSet<&'static str> = names.chain(known).collect();
+        let inferred = self.inferred.iter().filter(|(of, ..)| *of == ty).map(|(_, name, _)| *name);
+        let names: BTreeSet<&'static str> = names.chain(known).chain(inferred).collect();
         names.into_iter().filter_map(|name| Some((name, self.field(ty, name)?))).collect()
     }
 
@@ -388,6 +422,13 @@ impl fmt::Display for Layout {
             }
             (_, Choice::Nearest { build, there }) => {
                 write!(f, "layout of build {there}, the nearest to {build}")?;
+            }
+            (_, Choice::Inferred { arch, build }) => {
+                return write!(
+                    f,
+                    "{arch} layout of build {build}, inferred from the offsets this dump gives and the x64 layout of \
+                     that build: only fields near which the dump's moved by one distance"
+                );
             }
         }
         let same = self.families.iter().all(|family| family.footing == Footing::SizeAgrees);

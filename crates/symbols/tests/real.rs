@@ -235,7 +235,8 @@ fn layouts_agree_with_the_dumps() {
                 sizes: Some(dump.sizes()),
                 offsets: &[],
             };
-            assert!(Layouts::for_kernel(&wanted).is_err());
+            assert!(Layouts::for_kernel(&wanted).is_err(), "nothing to infer from");
+            check_inferred(&dump, &dump.layout(&offsets));
             continue;
         }
         // Chosen without the dump's own offsets: what it tells is compared with them, not taken from them.
@@ -276,6 +277,24 @@ fn check_thread(dump: &Dump, layout: &Layout) {
     assert_eq!(dump.number(thread + place("_KTHREAD", "State"), 1), 2, "{}: the thread runs", dump.name);
     let process = dump.u64(thread + place("_KTHREAD", "Process"));
     assert!(process > 0xffff_8000_0000_0000, "{}", dump.name);
+}
+
+/// An ARM64 kernel's layout is inferred: its process and thread must be what the dump says they are.
+fn check_inferred(dump: &Dump, layout: &Layout) {
+    assert!(layout.provenance().contains("inferred"), "{layout}");
+    let place =
+        |ty, field| u64::from(layout.field(ty, field).unwrap_or_else(|| panic!("{ty}.{field}")).offset);
+    let process = dump.u32(0x2020);
+    let image = process + place("_EPROCESS", "ImageFileName");
+    let name: Vec<u8> = (0..15).map(|at| dump.number(image + at, 1) as u8).take_while(|b| *b != 0).collect();
+    assert!(!name.is_empty() && name.iter().all(|b| b.is_ascii_graphic() || *b == b' '), "{}", dump.name);
+    let id = dump.u64(process + place("_EPROCESS", "UniqueProcessId"));
+    assert!(id.is_multiple_of(4) && id < 0x10_0000, "{}", dump.name);
+    assert_eq!(id == 4, name == b"System", "{}", dump.name);
+    let thread = dump.u32(0x2024);
+    assert_eq!(dump.u64(thread + place("_ETHREAD", "Cid")), id, "{}: the thread is the process's", dump.name);
+    let owner = dump.u64(thread + place("_KTHREAD", "Process"));
+    assert!(owner > 0xffff_8000_0000_0000, "{}", dump.name);
 }
 
 fn check_process_and_processor(dump: &Dump, layout: &Layout) {
@@ -334,4 +353,49 @@ fn layouts_lie_where_an_independent_table_has_them() {
     eprintln!("{fields} fields of {kernels} kernels compared");
     assert!(wrong.is_empty(), "{} wrong: {wrong:#?}", wrong.len());
     assert!(kernels >= 100 && fields > 3000, "{fields} fields of {kernels} kernels compared");
+}
+
+/// What is inferred of ARM64's processes and threads against the same table, which does not say what is ARM64: there
+/// the TEB lies lower, and a trap frame has no `Rip`.
+#[test]
+fn inferred_layouts_lie_where_an_independent_table_has_them() {
+    let Some(shared) = shared("inferred_layouts_lie_where_an_independent_table_has_them") else { return };
+    let packed = fs::read(shared.join("data/crosscheck/nt_kernels_by_pdb.json.xz")).unwrap();
+    let (json, _) = stopcode_symbols::unpack_xz(&packed, 64 << 20).unwrap();
+    let table: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let (mut kernels, mut fields, mut wrong) = (0, 0, std::collections::BTreeSet::new());
+    for row in table.as_object().unwrap().values() {
+        let place = |name: &str| row["offsets"][name].as_u64();
+        // One build of each time in which processes had one shape.
+        let build = match place("_EPROCESS.Peb") {
+            Some(0x508) => 22000,
+            Some(0x2d0) => 26100,
+            _ => continue,
+        };
+        if place("_KTHREAD.Teb") != Some(0xe8) || place("_KTRAP_FRAME.Rip").is_some() {
+            continue;
+        }
+        kernels += 1;
+        let given = |known: &stopcode_symbols::KdbgOffset| {
+            let offset = place(&format!("{}.{}", known.ty, known.field))? as u32;
+            Some(KnownOffset { ty: known.ty, field: known.field, offset })
+        };
+        let given: Vec<_> = KDBG_OFFSETS.iter().filter_map(given).collect();
+        let wanted = Wanted { arch: Arch::Arm64, build, revision: None, sizes: None, offsets: &given };
+        let layout = Layouts::for_kernel(&wanted).unwrap();
+        for (name, offset) in row["offsets"].as_object().unwrap() {
+            let (ty, field) = name.split_once('.').unwrap();
+            if given.iter().any(|known| known.ty == ty && known.field == field) {
+                continue;
+            }
+            let Some(ours) = layout.field(ty, field) else { continue };
+            fields += 1;
+            if Some(u64::from(ours.offset)) != offset.as_u64() {
+                wrong.insert(format!("{build} {name}: {:#x}, there {offset}", ours.offset));
+            }
+        }
+    }
+    eprintln!("{fields} inferred fields of {kernels} kernels compared");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(kernels >= 100 && fields > 1000, "{fields} fields of {kernels} kernels compared");
 }
