@@ -26,7 +26,7 @@ impl Map {
     /// Maps the first `size` bytes of `file`.
     ///
     /// # Errors
-    /// When there is nothing to map, when the system refuses, or when [`MOST_MAPS`] files are mapped already.
+    /// When there is nothing to map, when the system refuses, or when 64 files are mapped already.
     pub fn new(file: &File, size: u64) -> io::Result<Self> {
         let size = usize::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
         install_guard()?;
