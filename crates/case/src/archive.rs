@@ -3,7 +3,6 @@
 //! Sizes that an archive states are claims. Reading stops at the limits all the same, and a member that does not fit is
 //! named instead of unpacked. An archive inside an archive is opened, one inside that is not.
 
-use crate::input::is_wanted;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek};
 use std::path::Path;
@@ -280,6 +279,17 @@ fn not_unpacked(error: impl std::fmt::Display) -> Problem {
 fn too_large(what: &str) -> Problem {
     Problem::new(Severity::Error, "archive", format!("{what} than is unpacked here"))
         .with_hint("unpack the archive and analyse the folder")
+}
+
+/// What a file in a folder or an archive is called that may hold a crash.
+pub(crate) fn is_wanted(path: &Path) -> bool {
+    has_extension(path, &["dmp", "mdmp", "hdmp", "kdmp", "txt", "log"]) || has_extension(path, &EXTENSIONS)
+}
+
+/// The file is called as one of these kinds.
+pub(crate) fn has_extension(path: &Path, wanted: &[&str]) -> bool {
+    path.extension()
+        .is_some_and(|extension| wanted.iter().any(|wanted| extension.eq_ignore_ascii_case(wanted)))
 }
 
 #[cfg(test)]

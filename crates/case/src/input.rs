@@ -1,6 +1,6 @@
 //! From paths to inputs: files, what folders hold, what archives hold.
 
-use crate::archive::{self, Format, MOST_BYTES};
+use crate::archive::{self, Format, MOST_BYTES, has_extension, is_wanted};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -114,17 +114,6 @@ fn folder(path: &Path, depth: usize, inputs: &mut Vec<Input>) {
 /// An archive by what it is called and by what it is.
 fn archive_format(path: &Path) -> Option<Format> {
     if has_extension(path, &archive::EXTENSIONS) { Format::of_file(path) } else { None }
-}
-
-/// What a file in a folder or an archive is called that may hold a crash.
-pub(crate) fn is_wanted(path: &Path) -> bool {
-    has_extension(path, &["dmp", "mdmp", "hdmp", "kdmp", "txt", "log"])
-        || has_extension(path, &archive::EXTENSIONS)
-}
-
-fn has_extension(path: &Path, wanted: &[&str]) -> bool {
-    path.extension()
-        .is_some_and(|extension| wanted.iter().any(|wanted| extension.eq_ignore_ascii_case(wanted)))
 }
 
 /// Members of a zip archive each become an input: the archive is opened again for each, so that they can be read side by

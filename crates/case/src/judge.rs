@@ -2,7 +2,7 @@
 
 use crate::archive::{self, Format, Member};
 use crate::describe;
-use crate::group::Identity;
+use crate::identity::Identity;
 use crate::input::{self, Content, Input};
 use crate::report::{DumpReport, InputReport};
 use rayon::prelude::*;

@@ -7,6 +7,7 @@
 mod archive;
 mod describe;
 mod group;
+mod identity;
 mod input;
 mod judge;
 mod report;

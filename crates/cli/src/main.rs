@@ -3,13 +3,11 @@
 mod analyze;
 mod debug;
 mod explain;
-mod fetch;
 mod online;
 mod progress;
 mod symbols;
 #[cfg(feature = "synth")]
 mod synth;
-mod types;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -6,8 +6,10 @@
 mod content;
 mod hardware;
 
-pub use content::{Content, PnpActivity, RegistryData, RegistryValue, TriageDataGroup};
-pub use hardware::{CpuidRecord, CpuidSource, MemoryDevice, ProcessorKey, Smbios};
+pub use content::{Content, PnpActivity, TriageDataGroup};
+pub use hardware::{
+    CpuidRecord, CpuidSource, MemoryDevice, ProcessorKey, RegistryData, RegistryValue, Smbios,
+};
 
 use crate::bytes::{Part, is_zero, u32_at};
 use std::fmt;

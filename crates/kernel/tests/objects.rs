@@ -165,7 +165,9 @@ fn the_double_faults_stack_is_found_through_idt_and_task_state() {
             (handler, 1, true),
             "{kind:?}"
         );
-        assert_eq!(idt.iter().filter(|entry| entry.present).count(), 1);
+        // And the page fault's, which the sample has of its own where its pages are in the dump.
+        let present: Vec<_> = idt.iter().filter(|entry| entry.present).map(|entry| entry.vector).collect();
+        assert_eq!(present, if kind == Kind::Triage { vec![8] } else { vec![8, 14] }, "{kind:?}");
         let task = machine.task_state(crashed);
         let task = task.value().unwrap_or_else(|| panic!("{kind:?}: {}", reason(&task)));
         assert_eq!(
@@ -174,7 +176,7 @@ fn the_double_faults_stack_is_found_through_idt_and_task_state() {
         );
     }
     // A page of zeros is no table.
-    for (_, machine) in machines(&[], |_| {}) {
+    for (_, machine) in machines(&[(IDT, vec![0; 0xa00])], |_| {}) {
         let states = machine.processor_states();
         assert!(machine.interrupt_table(&states[4]).value().is_none());
     }

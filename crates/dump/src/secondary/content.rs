@@ -45,29 +45,6 @@ pub struct TriageDataGroup {
     pub blocks: Vec<(VirtAddr, u32)>,
 }
 
-/// A value of a registry key.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RegistryValue {
-    /// Its name.
-    pub name: String,
-    /// Its data.
-    pub data: RegistryData,
-}
-
-/// Data of a registry value.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum RegistryData {
-    /// REG_SZ.
-    Text(String),
-    /// REG_DWORD.
-    Dword(u32),
-    /// REG_QWORD.
-    Qword(u64),
-    /// Any other type: its number and its bytes.
-    Other(u32, Vec<u8>),
-}
-
 /// Decodes the blob of `guid`, or one that shows by its own signature what it is.
 pub(super) fn decode(guid: Guid, data: &[u8]) -> Option<Content> {
     match guid {

@@ -2,8 +2,30 @@
 //!
 //! Serial numbers, asset tags and UUIDs are personal and not needed to explain a crash: they are not decoded.
 
-use super::content::{RegistryData, RegistryValue};
 use crate::bytes::{text_until_nul, u8_at, u16_at, u32_at, u64_at, utf16_until_nul};
+
+/// A value of a registry key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RegistryValue {
+    /// Its name.
+    pub name: String,
+    /// Its data.
+    pub data: RegistryData,
+}
+
+/// Data of a registry value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RegistryData {
+    /// REG_SZ.
+    Text(String),
+    /// REG_DWORD.
+    Dword(u32),
+    /// REG_QWORD.
+    Qword(u64),
+    /// Any other type: its number and its bytes.
+    Other(u32, Vec<u8>),
+}
 
 /// The parts of the SMBIOS tables that say what machine it is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -40,6 +40,10 @@ impl SymbolPath {
         let mut cache: Option<PathBuf> = None;
         for element in expand(text, variable).split(';').map(str::trim).filter(|element| !element.is_empty())
         {
+            if element.split('*').map(str::trim).any(|part| is_server(part) && !has_host(part)) {
+                path.ignored.push(element.to_owned());
+                continue;
+            }
             let mut parts = element.split('*').map(str::trim);
             let head = parts.next().unwrap_or_default();
             let or_default =
@@ -168,6 +172,11 @@ fn is_server(text: &str) -> bool {
     starts("https://") || starts("http://")
 }
 
+/// More than `https://`.
+fn has_host(server: &str) -> bool {
+    server.split_once("://").is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('/'))
+}
+
 /// Puts in the values of `%NAME%`; what has no value stays as it is.
 fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::new();
@@ -231,6 +240,9 @@ mod tests {
         );
         assert_eq!(one(""), []);
         assert_eq!(parse("what*is*this;%NONE%/x").ignored(), ["what*is*this"]);
+        for nobody in ["srv*/a*https://", "https:///", "srv*http:///x"] {
+            assert_eq!((one(nobody), parse(nobody).ignored().len()), (vec![], 1), "{nobody}");
+        }
         let behind = parse("srv*/a*https://b*/c");
         assert_eq!(behind.ignored().len(), 1);
         assert_eq!(behind.servers().collect::<Vec<_>>(), [("https://b", vec![Store::new("/a")])]);

@@ -1,9 +1,10 @@
 //! `stopcode symbols types`: structures as a debugger's `dt` shows them.
 
-use crate::symbols::{PDB, Shape, read, told, visible};
+use super::file::{PDB, Shape, read, told};
 use serde_json::json;
 use std::io::{self, Write};
 use std::path::Path;
+use stopcode_base::visible;
 use stopcode_symbols::{Dt, IsfTypes, Listing, PdbTypes, RecordKind, Type, TypeId, Types};
 
 /// What to show.
