@@ -19,9 +19,13 @@ pub(crate) fn quad(value: u64) -> String {
     VirtAddr(value).windbg()
 }
 
-/// `nt!KeBugCheckEx+0x3`; a name that is only the nearest one below has a question mark behind it. `None` outside all modules.
+/// `nt!KeBugCheckEx+0x3`; a name that is only the nearest one below has a question mark behind it; a part that lies apart from
+/// its function has WinDbg's name for it behind. `None` outside all modules.
 pub(crate) fn site(place: &Place) -> Option<String> {
     let label = place.label()?;
+    if let Some(windbg) = place.windbg_label() {
+        return Some(format!("{label} [{windbg}]"));
+    }
     let Some(symbol) = place.symbol.as_deref().filter(|_| place.uncertain && place.offset != 0) else {
         return Some(label);
     };

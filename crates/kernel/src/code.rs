@@ -83,6 +83,7 @@ impl CodeMap {
                 place.offset = found.offset;
                 place.uncertain = found.uncertain;
                 place.symbol = Some(found.name);
+                place.literal = found.literal;
             }
             return place;
         }
@@ -130,6 +131,11 @@ impl CodeMap {
                 demangle(found.name).into_owned()
             },
             offset: found.offset.into(),
+            literal: self
+                .names(range)
+                .filter(|_| found.cold)
+                .and_then(|names| names.literal_before(found.rva))
+                .map(|(name, before)| (name, before.into())),
             uncertain: found.kind.is_data() == Some(true) && found.offset > 0,
         })
     }
@@ -159,6 +165,7 @@ pub(crate) fn names_for(image: &str) -> Vec<&str> {
 struct Named {
     name: String,
     offset: u64,
+    literal: Option<(String, u64)>,
     uncertain: bool,
 }
 

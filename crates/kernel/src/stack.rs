@@ -19,9 +19,20 @@ pub struct Place {
     pub uncertain: bool,
     /// True if the address lies in a driver that was unloaded.
     pub unloaded: bool,
+    /// The name WinDbg has for a part that lies apart from its function (`` ?? ::FNODOBFM::`string' ``), and the bytes from
+    /// there to where [`Self::offset`] counts from.
+    pub literal: Option<(String, u64)>,
 }
 
 impl Place {
+    /// What WinDbg calls a place in a part that lies apart from its function: the nearest public name, which is that of a
+    /// string literal (`` nt! ?? ::FNODOBFM::`string'+0x204ce ``).
+    pub fn windbg_label(&self) -> Option<String> {
+        let (literal, before) = self.literal.as_ref()?;
+        let offset = before.saturating_add(self.offset);
+        Some(format!("{}! {literal}+{offset:#x}", self.display.as_deref()?))
+    }
+
     /// `nt!KeBugCheckEx`, `iaStor+0x253f5`, or nothing outside all modules.
     pub fn label(&self) -> Option<String> {
         let module = self.display.as_deref()?;

@@ -1,6 +1,7 @@
 //! Symbols of one image by address and by name.
 
 use crate::buckets::Buckets;
+use crate::demangle::windbg_literal;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -210,6 +211,17 @@ impl SymbolTable {
         let names = next.map_or(self.by_rva.len(), |(_, end)| *end as usize) - start as usize;
         let (how, cold) = (entry.how, entry.cold);
         Some(Found { name, rva: start_rva, offset, size, room, names, cold, kind, how, reach })
+    }
+
+    /// The name WinDbg would show for an address that lies apart from its function: of a string literal that optimisation
+    /// moved into the code, if no other public name stands between, and the bytes from it to the address.
+    pub fn literal_before(&self, rva: u32) -> Option<(String, u32)> {
+        let after = self.by_rva.partition_point(|entry| entry.rva <= rva);
+        // Only publics: parts have no name of their own in them.
+        let public = |entry: &&Entry| matches!(entry.how, How::Public | How::Isf) && !entry.cold;
+        let before = self.by_rva.get(..after)?.iter().rev().take(Self::FAR as usize);
+        let nearest = before.into_iter().find(public)?;
+        Some((windbg_literal(self.name(nearest))?, rva - nearest.rva))
     }
 
     /// Every symbol by address, the best name of an address first, each as found at its start.
@@ -456,6 +468,23 @@ mod tests {
         assert_eq!((last.name, last.room, last.reach), ("Last", None, Reach::Far));
         assert_eq!(table.lookup(0x9ffff).unwrap().reach, Reach::Within);
         assert_eq!(table.lookup(0xa0000).unwrap().reach, Reach::Far);
+    }
+
+    #[test]
+    fn a_part_apart_is_known_by_the_literal_before_it() {
+        let literal = "??_C@_1BG@CABLGOII@?$AAS@FNODOBFM@";
+        let plain = table(&[("A", 0x1000), (literal, 0x2000), ("B", 0x9000)]);
+        let mut builder = plain.reopen();
+        let part = |rva| NewSymbol { name: "B", rva, size: 16, kind: None, how: How::Isf, cold: true };
+        builder.add_symbol(part(0x3000));
+        builder.add_symbol(part(0x1800));
+        let table = builder.finish();
+        let shown = Some(("?? ::FNODOBFM::`string'".to_owned(), 0x1008));
+        assert_eq!(table.literal_before(0x3008), shown);
+        // Behind a function WinDbg shows the function; before all names nothing.
+        assert_eq!(table.literal_before(0x1808), None);
+        assert_eq!(table.literal_before(0x9008), None);
+        assert_eq!(table.literal_before(0x10), None);
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl<'a> Names<'a> {
             offset: site.offset,
             uncertain: site.symbol.is_some() && self.exports_only.contains(&site.module.to_ascii_lowercase()),
             unloaded: site.unloaded,
+            literal: None,
         }
     }
 }

@@ -166,7 +166,7 @@ fn annotation(frame: &Frame) -> Option<String> {
         format!(", from the {} to the {}", area_words(to), area_words(from))
     });
     let turn = format!("{}{switch}", crossing.turn);
-    Some(what.map_or(turn.clone(), |what| format!("{what}; {turn}")))
+    Some(what.map_or(turn.clone(), |what| format!("{}; {turn}", what.trim_end_matches('.'))))
 }
 
 fn purpose(frame: &Frame) -> Option<String> {
@@ -188,7 +188,7 @@ fn described(machine: &Machine, stack: &Stack, number: usize, frame: &Frame, wit
         "return_address": return_address(stack, number).map(address),
         "instruction": address(frame.instruction),
         "module": frame.place.display, "symbol": frame.place.symbol, "offset": frame.place.offset,
-        "uncertain": frame.place.uncertain, "unloaded": frame.place.unloaded,
+        "windbg": frame.place.windbg_label(), "uncertain": frame.place.uncertain, "unloaded": frame.place.unloaded,
         "trust": frame.trust.id(), "gap_before": frame.gap_before,
         "trap_frame": frame.trap_frame.map(address),
         "turn": frame.crossing.map(|crossing| crossing.turn.id()), "stack": frame.area.map(area_words),

@@ -36,13 +36,14 @@ pub(super) const COMMAND: Command = Command {
             Stop::unknown(format!("{} lies before the first name of {}", at.windbg(), module.display))
         })?;
         let named = |name: &str| format!("{}!{}", module.display, demangle(name));
+        let cold = if found.cold { " (cold)" } else { "" };
         let start = module.base.plus(found.rva.into());
         let offset = if found.offset == 0 { String::new() } else { format!("+{:#x}", found.offset) };
         let next = found.room.map(|room| found.rva.saturating_add(room));
         let next = next.and_then(|rva| Some((module.base.plus(rva.into()), named(table.lookup(rva)?.name))));
         let after =
             next.as_ref().map_or_else(String::new, |(at, name)| format!("   |  ({})   {name}", at.windbg()));
-        output.line(format!("({})   {}{offset}{after}", start.windbg(), named(found.name)))?;
+        output.line(format!("({})   {}{cold}{offset}{after}", start.windbg(), named(found.name)))?;
         let exact: Vec<String> =
             if found.offset == 0 { table.names_at(found.rva).map(named).collect() } else { Vec::new() };
         if !exact.is_empty() {
@@ -51,12 +52,16 @@ pub(super) const COMMAND: Command = Command {
         for name in &exact {
             output.line(format!("    {name}"))?;
         }
+        let windbg = machine.place(at).windbg_label();
+        if let Some(windbg) = &windbg {
+            output.line(format!("WinDbg shows it as {windbg}"))?;
+        }
         if !found.reach.names_the_place() {
             output.missing("only the nearest name before: the address need not belong to it");
         }
         Ok(json!({
             "address": address(at), "before": named(found.name), "offset": found.offset,
-            "belongs": found.reach.names_the_place(), "after": next.map(|(_, name)| name), "exact": exact,
+            "belongs": found.reach.names_the_place(), "windbg": windbg, "after": next.map(|(_, name)| name), "exact": exact,
         }))
     },
 };

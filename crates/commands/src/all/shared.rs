@@ -11,9 +11,12 @@ pub(super) fn call_site(frame: &Frame) -> String {
     site(&frame.place).unwrap_or_else(|| format!("0x{}", quad(frame.instruction.0)))
 }
 
-/// What WinDbg's `RetAddr` shows: where the next frame goes on; `None` across a gap and at the end.
+/// What WinDbg's `RetAddr` shows: where the next frame goes on; `None` at the end and across a gap, but for the word on top of
+/// the stack, which is the first frame's return address where that has just been called, as KeBugCheckEx always has.
 pub(super) fn return_address(stack: &Stack, number: usize) -> Option<VirtAddr> {
-    stack.frames.get(number + 1).filter(|next| !next.gap_before).map(|next| next.instruction)
+    let (frame, next) = (stack.frames.get(number)?, stack.frames.get(number + 1)?);
+    let on_top = number == 0 && next.return_slot == Some(frame.stack_pointer);
+    (!next.gap_before || on_top).then_some(next.instruction)
 }
 
 /// An address in WinDbg's form, or as many question marks.
