@@ -54,14 +54,16 @@ struct Segment {
 }
 
 fn placed(source: &Arc<dyn Source>, segments: &[Segment], problems: &mut Vec<Problem>) -> Pages {
-    let mut missing = 0;
+    let mut missing: u64 = 0;
     let runs = segments.iter().map(|segment| {
         // Only whole pages; those that begin inside one page of memory and end in another do not exist.
         let first = segment.at.div_ceil(PAGE_SIZE);
         let skipped = first.saturating_mul(PAGE_SIZE) - segment.at;
         let count = segment.size.saturating_sub(skipped) / PAGE_SIZE;
-        missing +=
+        let past =
             segment.offset.saturating_add(segment.size).saturating_sub(source.size()).min(segment.size);
+        // Each segment may claim all there can be.
+        missing = missing.saturating_add(past);
         (first, count, segment.offset.saturating_add(skipped))
     });
     let (pages, faults) = Pages::placed(source, runs);

@@ -228,6 +228,19 @@ fn any_cut_of_an_image_is_survived() {
 }
 
 /// A complete dump of that memory, whose header tells what is given.
+/// Found by fuzzing: what two such segments lack together is more than a number holds.
+#[test]
+fn segments_that_claim_all_memory_are_told() {
+    let mut file = elf(&memory(None, 0x8664));
+    for header in [0x78, 0xb0] {
+        put64(&mut file, header + 0x20, u64::MAX);
+        put64(&mut file, header + 0x28, u64::MAX);
+    }
+    if let Ok(dump) = Dump::from_bytes(file) {
+        assert!(problem_with(&dump, "past the end of the file"), "{:?}", dump.problems());
+    }
+}
+
 fn full(memory: &[u8], table: u64, kdbg: u64) -> Dump {
     let mut bytes = header(1);
     put64(&mut bytes, 0x10, table);
