@@ -1,5 +1,6 @@
 //! Processor architectures that Windows writes dumps for.
 
+use crate::VirtAddr;
 use std::fmt;
 
 /// An architecture, as `MachineImageType` in the dump header names it.
@@ -23,6 +24,16 @@ impl Arch {
             0xaa64 => Some(Self::Arm64),
             0x014c => Some(Self::X86),
             _ => None,
+        }
+    }
+
+    /// True if `address` lies outside the kernel's part of the address space: below the upper half, of 4 GiB on x86
+    /// (where a boot option can give user mode more).
+    #[must_use]
+    pub const fn is_user(self, address: VirtAddr) -> bool {
+        match self {
+            Self::X86 => address.0 & 0x8000_0000 == 0,
+            Self::X64 | Self::Arm64 => !address.is_kernel(),
         }
     }
 

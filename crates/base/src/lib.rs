@@ -18,6 +18,6 @@ pub use arch::Arch;
 pub use fact::{Fact, Source};
 pub use memory::{Memory, Miss, MissReason, SliceMemory};
 pub use problem::{Problem, Severity};
-pub use registers::{Arm64Registers, Registers, X64Registers};
+pub use registers::{Arm64Registers, Registers, X64Registers, X86Registers};
 pub use text::{file_name, visible};
 pub use time::FileTime;

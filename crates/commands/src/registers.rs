@@ -1,13 +1,15 @@
 //! Registers by name: the processor's own, their parts, and the debugger's.
 
 use crate::scope::Scope;
-use stopcode_base::{Arm64Registers, Registers, X64Registers};
+use stopcode_base::{Arm64Registers, Registers, X64Registers, X86Registers};
+use stopcode_image::KnownRegisters;
 
 /// The value of a register of the processor, without `@`. `None` if it has none of this name; an error if this context does not
 /// hold it.
 pub(crate) fn of_processor(scope: &Scope, name: &str) -> Option<Result<u64, String>> {
     match &scope.registers {
         Registers::X64(registers) => x64(registers, scope, name),
+        Registers::X86(registers) => x86(registers, scope, name),
         Registers::Arm64(registers) => {
             let (value, number) = arm64(registers, name)?;
             let held = number.is_none_or(|number| scope.known >> number & 1 == 1);
@@ -35,6 +37,19 @@ fn x64(registers: &X64Registers, scope: &Scope, name: &str) -> Option<Result<u64
     }
     let value = registers.gpr.get(number)? >> shift;
     Some(Ok(if bits == 64 { value } else { value & ((1 << bits) - 1) }))
+}
+
+fn x86(registers: &X86Registers, scope: &Scope, name: &str) -> Option<Result<u64, String>> {
+    let segment = X86Registers::DATA_SEGMENTS.iter().position(|known| *known == name);
+    if let Some(selector) = segment.and_then(|number| registers.data_segments.get(number)) {
+        return Some(Ok((*selector).into()));
+    }
+    // The names are a part of x64's: those of registers that came with it are not this processor's.
+    let later = name.starts_with('r') || matches!(name, "spl" | "bpl" | "sil" | "dil");
+    if later {
+        return None;
+    }
+    x64(&KnownRegisters::from(*registers).registers, scope, name)
 }
 
 /// Flags that `r` shows.
@@ -120,6 +135,20 @@ mod tests {
         registers.gpr[8] = 0xffff_ffff_1234_5678;
         let scope = Scope::new(Registers::X64(registers), "a trap frame").knowing(!8);
         of_processor(&scope, name)
+    }
+
+    #[test]
+    fn x86_has_its_own_names_only() {
+        let mut registers = X86Registers { eip: 0x8263_0000, eflags: 0x246, ..X86Registers::default() };
+        registers.gpr[0] = 0x1122_3344;
+        registers.data_segments = [0x23, 0x23, 0x30, 0];
+        let scope = Scope::new(Registers::X86(registers), "a context");
+        let value = |name: &str| of_processor(&scope, name).map(Result::unwrap);
+        assert_eq!(
+            ["eax", "ah", "eip", "fs", "zf"].map(value),
+            [0x1122_3344, 0x33, 0x8263_0000, 0x30, 1].map(Some)
+        );
+        assert_eq!(["rax", "rip", "r8", "spl"].map(value), [None; 4]);
     }
 
     #[test]

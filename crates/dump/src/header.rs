@@ -130,6 +130,8 @@ impl Header {
 
     fn parse32(head: &[u8]) -> Option<Self> {
         let machine_image_type = u32_at(head, 0x20)?;
+        let arch = Arch::from_machine(machine_image_type);
+        let context = arch.and_then(|arch| context::parse(arch, head.get(0x320..0x7d0)?));
         let mut bug_check_parameters = [0; 4];
         for (n, parameter) in bug_check_parameters.iter_mut().enumerate() {
             *parameter = u64::from(u32_at(head, 0x2c + 4 * n)?);
@@ -137,7 +139,7 @@ impl Header {
         let address = |offset| set_u32(head, offset).map(|low| VirtAddr(u64::from(low)));
         Some(Self {
             bits: Bits::B32,
-            arch: Arch::from_machine(machine_image_type),
+            arch,
             machine_image_type,
             major_version: u32_at(head, 8)?,
             minor_version: u32_at(head, 0xc)?,
@@ -158,8 +160,8 @@ impl Header {
             attributes: set_u32(head, 0x8a0).map(Attributes),
             boot_id: set_u32(head, 0x8a4),
             exception: head.get(0x7d0..0x820).and_then(ExceptionRecord::from_header32),
-            context: None,
-            context_flags: None,
+            context: context.map(|(registers, _)| registers),
+            context_flags: context.map(|(_, flags)| flags),
             required_dump_space: set_u64(head, 0xfa0),
             minidump_fields: set_u32(head, 0xf8c),
             secondary_data_state: set_u32(head, 0xf90),

@@ -16,5 +16,5 @@ pub use pe::{
 };
 pub use x64::{
     Access, AccessKind, Boundary, Flow, Instruction, KnownRegisters, boundary_x64, decode_x64,
-    decode_x64_named, needs_leaf1_ecx,
+    decode_x64_named, decode_x86_named, needs_leaf1_ecx,
 };

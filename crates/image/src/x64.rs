@@ -1,10 +1,10 @@
-//! x64 instructions through iced-x86.
+//! x64 instructions, and those of 32-bit x86, through iced-x86.
 
 use iced_x86::{
     CpuidFeature, Decoder, DecoderOptions, FlowControl, Formatter, InstructionInfoFactory, MasmFormatter,
     OpAccess, OpKind, Register, SymbolResolver, SymbolResult,
 };
-use stopcode_base::{VirtAddr, X64Registers};
+use stopcode_base::{VirtAddr, X64Registers, X86Registers};
 
 /// What an instruction does with memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +73,23 @@ impl From<X64Registers> for KnownRegisters {
     }
 }
 
+impl From<X86Registers> for KnownRegisters {
+    /// As the lower halves of their successors.
+    fn from(x86: X86Registers) -> Self {
+        let mut registers = X64Registers {
+            rip: x86.eip.into(),
+            eflags: x86.eflags,
+            cs: x86.cs,
+            ss: x86.ss,
+            ..X64Registers::default()
+        };
+        for (slot, value) in registers.gpr.iter_mut().zip(x86.gpr) {
+            *slot = value.into();
+        }
+        Self { registers, known: 0xff }
+    }
+}
+
 /// A decoded instruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Instruction {
@@ -107,7 +124,27 @@ pub fn decode_x64_named(
     registers: Option<&KnownRegisters>,
     name: &dyn Fn(VirtAddr) -> Option<String>,
 ) -> Option<Instruction> {
-    let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+    decode(64, bytes, at, registers, name)
+}
+
+/// The same for 32-bit code, whose addresses have eight digits.
+pub fn decode_x86_named(
+    bytes: &[u8],
+    at: VirtAddr,
+    registers: Option<&KnownRegisters>,
+    name: &dyn Fn(VirtAddr) -> Option<String>,
+) -> Option<Instruction> {
+    decode(32, bytes, VirtAddr(at.0 & 0xffff_ffff), registers, name)
+}
+
+fn decode(
+    bits: u32,
+    bytes: &[u8],
+    at: VirtAddr,
+    registers: Option<&KnownRegisters>,
+    name: &dyn Fn(VirtAddr) -> Option<String>,
+) -> Option<Instruction> {
+    let mut decoder = Decoder::with_ip(bits, bytes, at.0, DecoderOptions::NONE);
     if !decoder.can_decode() {
         return None;
     }
@@ -249,7 +286,8 @@ impl Named {
         } else {
             Some(decoded.near_branch_target()).filter(|target| *target != 0)?
         };
-        let shown = VirtAddr(address).windbg();
+        let narrow = decoded.code_size() == iced_x86::CodeSize::Code32;
+        let shown = if narrow { format!("{address:08x}") } else { VirtAddr(address).windbg() };
         Some(Self {
             address,
             text: name(VirtAddr(address)).map_or(shown.clone(), |name| format!("{name} ({shown})")),
@@ -365,6 +403,26 @@ mod tests {
             decode_x64(&[0x0f, 0xb7, 0x0d, 0xb4, 0x89, 0x21, 0], VirtAddr(0xfffff800_032aa865), Some(&r))
                 .unwrap();
         assert_eq!(rip.accesses[0].address, Some(VirtAddr(0xfffff800_034c3220)));
+    }
+
+    #[test]
+    fn code_of_32_bits() {
+        let mut x86 = X86Registers::default();
+        x86.gpr[0] = 0xffff_fff0;
+        x86.gpr[X86Registers::EBP] = 0x8000_1000;
+        let at = VirtAddr(0x8263_0000);
+        let of = |bytes: &[u8]| decode_x86_named(bytes, at, Some(&x86.into()), &|_| None).unwrap();
+        let store = of(&[0x89, 0x48, 0x18]);
+        assert_eq!(store.text, "mov     dword ptr [eax+18h],ecx");
+        // Addresses wrap at 4 GiB.
+        assert_eq!(store.accesses[0].address, Some(VirtAddr(8)));
+        assert_eq!(of(&[0xe8, 0x0b, 0, 0, 0]).text, "call    82630010");
+        // `inc eax` in 32-bit code, a prefix in 64-bit code.
+        assert_eq!(
+            (of(&[0x40, 0x90]).length, of(&[0x8b, 0x45, 0xf8]).accesses[0].address),
+            (1, Some(VirtAddr(0x8000_0ff8)))
+        );
+        assert!(of(&[0x64, 0xa1, 0x20, 1, 0, 0]).accesses[0].segment_based);
     }
 
     #[test]

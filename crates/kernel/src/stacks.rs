@@ -165,7 +165,7 @@ fn one(core: &Core, images: &LoadedImages<'_>, wanted: &Wanted, start: &Start) -
         if called && place.image.is_some() {
             place.offset += 1;
         }
-        let mut crossing = frames.last().and_then(|above| crossing(&walked, above, found));
+        let mut crossing = frames.last().and_then(|above| crossing(core.arch, &walked, above, found));
         if let Some(crossing) = crossing.as_mut().filter(|crossing| crossing.turn == Turn::Trap)
             && let (Some(prcb), Some(StackArea::Ist(entry))) = (wanted.prcb, crossing.from)
             && let Some(vector) = vector_on(core, prcb, entry)
@@ -214,11 +214,11 @@ fn refusals(walked: &Walked, frames: &[Frame]) -> Vec<(usize, String)> {
 }
 
 /// What happened between a frame and the one above it, if that was no plain call.
-fn crossing(walked: &Walked, above: &Frame, found: &Found) -> Option<Crossing> {
+fn crossing(arch: Arch, walked: &Walked, above: &Frame, found: &Found) -> Option<Crossing> {
     let turn = if is_exact(found) {
         let entry = above.place.symbol.as_deref().filter(|_| above.place.display.as_deref() == Some("nt"));
         match entry.map_or(Turn::Trap, Turn::of_entry) {
-            Turn::Trap if !found.instruction.is_kernel() => Turn::UserMode,
+            Turn::Trap if arch.is_user(found.instruction) => Turn::UserMode,
             turn => turn,
         }
     } else if above.area.zip(found.stack).is_some_and(|(from, to)| from != to) {

@@ -9,7 +9,7 @@ use crate::prose;
 use crate::stacks::{self, settle as settle_stacks};
 use std::collections::BTreeMap;
 use stopcode_analysis::{Remark, Topic};
-use stopcode_base::{Arch, Arm64Registers, Fact, Registers, VirtAddr, X64Registers};
+use stopcode_base::{Arch, Arm64Registers, Fact, Registers, VirtAddr, X64Registers, X86Registers};
 use stopcode_kernel::{Context, Exception, Processor, System, Thread, Verifier};
 use stopcode_knowledge as knowledge;
 
@@ -260,8 +260,10 @@ fn context(draft: &Draft) -> Fact<Context> {
         Registers::Arm64(arm64(set, pc))
     } else if let Some(rip) = get("rip") {
         Registers::X64(x64(set, rip))
-    } else if get("eip").is_some() || get("eax").is_some() {
-        return Fact::missing("the text shows 32-bit registers, which no register set here can hold");
+    } else if let Some(eip) = get("eip") {
+        Registers::X86(x86(set, eip))
+    } else if get("eax").is_some() {
+        return Fact::missing("the text shows 32-bit registers without eip");
     } else if let Some((rip, word)) = instruction_argument(draft).filter(|_| set.origin != Origin::Current) {
         origin.push_str(", rip from ");
         origin.push_str(word);
@@ -303,6 +305,24 @@ fn x64(set: &RegisterSet, rip: u64) -> X64Registers {
     registers.eflags = get("efl").max(get("eflags")) as u32;
     for (slot, name) in registers.gpr.iter_mut().zip(X64Registers::NAMES) {
         *slot = get(name);
+    }
+    registers
+}
+
+fn x86(set: &RegisterSet, eip: u64) -> X86Registers {
+    let get = |name: &str| set.values.get(name).copied().unwrap_or_default();
+    let mut registers = X86Registers {
+        eip: eip as u32,
+        eflags: get("efl").max(get("eflags")) as u32,
+        cs: get("cs") as u16,
+        ss: get("ss") as u16,
+        ..X86Registers::default()
+    };
+    for (slot, name) in registers.gpr.iter_mut().zip(X86Registers::NAMES) {
+        *slot = get(name) as u32;
+    }
+    for (slot, name) in registers.data_segments.iter_mut().zip(X86Registers::DATA_SEGMENTS) {
+        *slot = get(name) as u16;
     }
     registers
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 use stopcode_analysis::{Topic, Witness};
-use stopcode_base::{Arch, VirtAddr};
+use stopcode_base::{Arch, Registers, VirtAddr};
 use stopcode_kernel::{Hypervisor, StackKind, StopCode, Trust};
 use stopcode_transcript::{Crash, parse};
 
@@ -330,7 +330,11 @@ eip=8046a86c esp=8013ef5c ebp=8013ef64 iopl=0         nv up ei pl nz na pe nc
     let frames = &crash.stacks()[0].frames;
     assert_eq!(frames.len(), 4);
     assert_eq!(frames[3].instruction, VirtAddr(0xf78c_1234));
-    assert!(crash.context().reason().is_some_and(|reason| reason.contains("32-bit")));
+    let context = crash.context();
+    let context = context.value().unwrap();
+    let Registers::X86(registers) = context.registers else { panic!("{context:?}") };
+    assert_eq!((registers.eip, registers.esp(), registers.gpr[0]), (0x8046_a86c, 0x8013_ef5c, 0xdec8_0201));
+    assert_eq!((registers.eflags, context.known), (0, 0xff));
     assert!(remarks(&crash, Topic::Other).iter().any(|text| text.contains("esp=8013ef5c")));
 }
 

@@ -39,6 +39,14 @@ pub fn x64(memory: &dyn Memory, address: VirtAddr) -> CallSite {
     CallSite::Unknown
 }
 
+/// The same of 32-bit code, where targets wrap at 4 GiB: `E8 rel32`, or `FF /2`.
+pub fn x86(memory: &dyn Memory, address: VirtAddr) -> CallSite {
+    match x64(memory, address) {
+        CallSite::Direct(target) => CallSite::Direct(VirtAddr(target.0 & 0xffff_ffff)),
+        other => other,
+    }
+}
+
 fn x64_call_at_end(window: &[u8], address: VirtAddr) -> Option<CallSite> {
     if let Some(&[0xe8, a, b, c, d]) = window.last_chunk::<5>() {
         let distance = i64::from(i32::from_le_bytes([a, b, c, d]));

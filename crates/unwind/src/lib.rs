@@ -54,6 +54,11 @@
 //! Packed and full unwind records are undone by [`unwind_arm64`], as on x64. Without an image: Windows keeps x29 as a
 //! frame pointer in every function that calls: `[x29]` is the caller's, `[x29+8]` the return
 //! address. The walk then follows this chain and nothing else.
+//!
+//! # x86
+//!
+//! The chain of frame pointers that EBP begins, through the trap frames on it; where a function without a frame pointer
+//! shows, there is a gap.
 
 mod arm64;
 mod candidate;
@@ -62,6 +67,7 @@ mod frame;
 mod frame_size;
 mod image;
 mod x64;
+mod x86;
 
 pub mod call_site;
 pub mod trap_frame;
@@ -107,6 +113,7 @@ pub fn walk_with_images(
     match &start.registers {
         Registers::X64(registers) => x64::walk(registers, start, &sources, stacks, options),
         Registers::Arm64(registers) => arm64::walk(registers, start, &sources, stacks, options),
+        Registers::X86(registers) => x86::walk(registers, start, &sources, stacks, options),
         other => Stack::starting(
             Frame::of_context(other.instruction(), other.stack_pointer(), None),
             End::UnsupportedArchitecture,

@@ -5,7 +5,7 @@ use crate::session::Session;
 use crate::show::address;
 use serde_json::{Value, json};
 use stopcode_base::{Arch, Memory, VirtAddr};
-use stopcode_image::{Instruction, decode_arm64_named, decode_x64_named};
+use stopcode_image::{Instruction, decode_arm64_named, decode_x64_named, decode_x86_named};
 use stopcode_kernel::Machine;
 
 /// No instruction is longer.
@@ -25,6 +25,7 @@ pub(super) fn of_bytes(session: &Session, arch: Arch, bytes: &[u8], at: VirtAddr
     match arch {
         Arch::X64 => decode_x64_named(bytes, at, None, &name),
         Arch::Arm64 => decode_arm64_named(bytes, at, &name),
+        Arch::X86 => decode_x86_named(bytes, at, None, &name),
         _ => None,
     }
 }
@@ -37,7 +38,11 @@ pub(super) fn line(instruction: &Instruction, bytes: &[u8], arch: Arch) -> Strin
         _ => raw(bytes.iter()),
     };
     let width = if arch == Arch::Arm64 { 8 } else { 15 };
-    format!("{} {shown:<width$} {}", instruction.address.windbg(), instruction.text)
+    let address = match arch {
+        Arch::X86 => format!("{:08x}", instruction.address.0),
+        _ => instruction.address.windbg(),
+    };
+    format!("{address} {shown:<width$} {}", instruction.text)
 }
 
 /// Bytes as hexadecimal digits.

@@ -10,8 +10,8 @@ use crate::scope::Scope;
 use crate::session::Session;
 use crate::show::hex;
 use serde_json::{Map, Value, json};
-use stopcode_base::{Arm64Registers, Registers, X64Registers};
-use stopcode_image::{KnownRegisters, decode_x64};
+use stopcode_base::{Arch, Arm64Registers, Registers, X64Registers, X86Registers};
+use stopcode_image::{KnownRegisters, decode_x64, decode_x86_named};
 
 pub(super) const COMMAND: Command = Command {
     name: "r",
@@ -73,6 +73,7 @@ pub(super) fn all(session: &Session, output: &mut Output) -> Outcome {
     match &scope.registers {
         Registers::X64(registers) => x64(registers, scope, output)?,
         Registers::Arm64(registers) => arm64(registers, scope, output)?,
+        Registers::X86(registers) => x86(registers, scope, output)?,
         _ => return Err(Stop::unknown("registers of this architecture are not shown yet")),
     }
     if scope.known != u32::MAX {
@@ -101,9 +102,19 @@ fn instruction(session: &Session, scope: &Scope, output: &mut Output) -> Outcome
     let Some((instruction, bytes)) = code::decode(session, &machine, at) else { return Ok(Value::Null) };
     let mut line = code::line(&instruction, &bytes, machine.arch());
     let mut accesses = Vec::new();
-    if let Registers::X64(registers) = scope.registers {
-        let known = KnownRegisters { registers, known: scope.known as u16 };
-        let decoded = decode_x64(&bytes, at, Some(&known));
+    let known = match scope.registers {
+        Registers::X64(registers) => Some(KnownRegisters::from(registers)),
+        Registers::X86(registers) => Some(KnownRegisters::from(registers)),
+        _ => None,
+    };
+    if let Some(known) = known {
+        let known = KnownRegisters { known: known.known & scope.known as u16, ..known };
+        let narrow = machine.arch() == Arch::X86;
+        let decoded = if narrow {
+            decode_x86_named(&bytes, at, Some(&known), &|_| None)
+        } else {
+            decode_x64(&bytes, at, Some(&known))
+        };
         for access in decoded.iter().flat_map(|decoded| &decoded.accesses) {
             let Some(target) = access.address else { continue };
             let width = access.size.clamp(1, 8);
@@ -112,7 +123,8 @@ fn instruction(session: &Session, scope: &Scope, output: &mut Output) -> Outcome
                 || "?".repeat(width * 2),
                 |value| format!("{value:0width$x}", width = width * 2),
             );
-            line.push_str(&format!(" ds:{}={held_shown}", target.windbg()));
+            let place = if narrow { format!("0023:{:08x}", target.0) } else { target.windbg() };
+            line.push_str(&format!(" ds:{place}={held_shown}"));
             accesses.push(json!({
                 "kind": access.kind.verb(), "address": hex(target.0), "size": access.size, "value": held.map(hex),
             }));
@@ -140,6 +152,36 @@ fn x64(registers: &X64Registers, scope: &Scope, output: &mut Output) -> Result<(
     let flags = registers.eflags;
     output.line(format!("iopl={}         {}", flags >> 12 & 3, flags_text(flags)))?;
     output.line(format!("cs={:04x}  ss={:04x}{:46}efl={flags:08x}", registers.cs, registers.ss, ""))
+}
+
+fn x86(registers: &X86Registers, scope: &Scope, output: &mut Output) -> Result<(), Stop> {
+    let value = |number: usize| match registers.gpr.get(number) {
+        Some(value) if scope.known >> number & 1 == 1 => format!("{value:08x}"),
+        _ => "?".repeat(8),
+    };
+    output.line(format!(
+        "eax={} ebx={} ecx={} edx={} esi={} edi={}",
+        value(0),
+        value(3),
+        value(1),
+        value(2),
+        value(6),
+        value(7)
+    ))?;
+    let flags = registers.eflags;
+    output.line(format!(
+        "eip={:08x} esp={} ebp={} iopl={}         {}",
+        registers.eip,
+        value(4),
+        value(5),
+        flags >> 12 & 3,
+        flags_text(flags)
+    ))?;
+    let [ds, es, fs, gs] = registers.data_segments;
+    output.line(format!(
+        "cs={:04x}  ss={:04x}  ds={ds:04x}  es={es:04x}  fs={fs:04x}  gs={gs:04x}{:13}efl={flags:08x}",
+        registers.cs, registers.ss, ""
+    ))
 }
 
 fn arm64(registers: &Arm64Registers, scope: &Scope, output: &mut Output) -> Result<(), Stop> {
