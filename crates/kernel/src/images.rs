@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 use stopcode_base::{Memory, MissReason, VirtAddr};
 use stopcode_image::{CodeView, Headers, Image};
 use stopcode_symbols::SymbolSource;
-use stopcode_unwind::{ImageView, Images};
+use stopcode_unwind::{ImageView, Images, X64Rules};
 
 /// Files of images, read when first asked for: one per module, none where none fits.
 pub(crate) struct ImageFiles {
@@ -83,6 +83,7 @@ pub(crate) struct LoadedImages<'a> {
     found: Vec<OnceCell<Option<Loaded<'a>>>>,
     /// Indices of modules, by base.
     by_base: Vec<usize>,
+    rules: X64Rules,
 }
 
 impl<'a> LoadedImages<'a> {
@@ -90,7 +91,7 @@ impl<'a> LoadedImages<'a> {
         let mut by_base: Vec<usize> = (0..modules.len()).collect();
         by_base.sort_by_key(|index| modules.get(*index).map(|module| module.base));
         let found = modules.iter().map(|_| OnceCell::new()).collect();
-        Self { modules, memory, files, found, by_base }
+        Self { modules, memory, files, found, by_base, rules: X64Rules::new() }
     }
 
     /// An image whose headers are in memory as the loader recorded them, or whose file is at hand. What of it is in
@@ -126,6 +127,10 @@ impl Images for LoadedImages<'_> {
         let module = self.modules.get(index).filter(|module| module.contains(address))?;
         let loaded = self.found.get(index)?.get_or_init(|| self.load(index, module)).as_ref()?;
         Some(ImageView { base: loaded.base, pdata: loaded.function_table, memory: loaded })
+    }
+
+    fn rules(&self) -> Option<&X64Rules> {
+        Some(&self.rules)
     }
 }
 

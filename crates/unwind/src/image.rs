@@ -1,5 +1,6 @@
 //! What unwinding by data needs of an image, and why it may have to stop.
 
+use crate::X64Rules;
 use std::fmt;
 use stopcode_base::{Memory, Miss, VirtAddr};
 
@@ -37,6 +38,12 @@ impl fmt::Debug for ImageView<'_> {
 pub trait Images {
     /// The image that `address` lies in, if there is one.
     fn image_at(&self, address: VirtAddr) -> Option<ImageView<'_>>;
+
+    /// What is remembered of x64 images from one frame and walk to the next; nothing unless overridden. Only for images
+    /// whose bytes stay what they are.
+    fn rules(&self) -> Option<&X64Rules> {
+        None
+    }
 }
 
 /// No images at all: what a minidump alone has.

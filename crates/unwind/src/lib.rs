@@ -79,7 +79,7 @@ pub use frame::{
     Trust, UnusableStack,
 };
 pub use image::{ImageView, Images, NoImages, Refusal, Stands};
-pub use x64::{MachineFrame, X64Caller, X64Frame, unwind_x64};
+pub use x64::{MachineFrame, X64Caller, X64Frame, X64Rules, unwind_x64};
 
 use stopcode_base::{Memory, Registers};
 

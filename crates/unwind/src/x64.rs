@@ -3,9 +3,12 @@
 
 mod epilog;
 mod function_table;
+mod rule;
+mod rules;
 mod step;
 mod unwind_info;
 
+pub use rules::X64Rules;
 pub use step::{MachineFrame, X64Caller, X64Frame, unwind_x64};
 
 use crate::call_site::{self, CallSite};
@@ -99,7 +102,10 @@ impl<'a> Walk<'a> {
         let Sources { memory, images, code } = *self.sources;
         while self.stack.frames.len() < self.max_frames {
             let image = images.image_at(at.running()).ok_or(Refusal::NoImage)?;
-            let mut caller = unwind_x64(&image, memory, &at.frame, at.stands)?;
+            let mut caller = match images.rules() {
+                Some(rules) => rules.unwind(&image, memory, &at.frame, at.stands)?,
+                None => unwind_x64(&image, memory, &at.frame, at.stands)?,
+            };
             let (rip, rsp) = (VirtAddr(caller.frame.rip), VirtAddr(caller.frame.rsp()));
             if let Some(machine) = caller.interrupted {
                 let trap = self.trap_frame_of(&machine, at.stack, &mut caller.frame);

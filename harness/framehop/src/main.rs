@@ -3,8 +3,8 @@
 //! usage: stopcode-framehop IMAGE RECORDING [ROUNDS]
 //!
 //! The recording is one of `harness/unwind/record.py`, and IMAGE the file it was made of. Each record is one frame:
-//! registers and the stack above them. framehop is measured with its cache of rules emptied for each frame, as a dump
-//! is walked once, and with it kept, as a profiler does. Both must come to the caller's instruction and stack pointer
+//! registers and the stack above them. Each is measured with nothing kept from one frame to the next and with its cache of
+//! rules kept, as for the stacks of many threads. All must come to the caller's instruction and stack pointer
 //! that the emulator's shadow stack had; what does not is counted.
 
 use framehop::x86_64::{CacheX86_64, Reg, UnwindRegsX86_64, UnwinderX86_64};
@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::time::Instant;
 use stopcode_base::{Memory, MissReason, SliceMemory, VirtAddr};
-use stopcode_unwind::{ImageView, Stands, X64Frame, unwind_x64};
+use stopcode_unwind::{ImageView, Stands, X64Frame, X64Rules, unwind_x64};
 
 type Cache = CacheX86_64<MayAllocateDuringUnwind>;
 
@@ -129,9 +129,13 @@ fn records<'a>(recording: &'a [u8], image: &Loaded) -> Vec<Record<'a>> {
     found
 }
 
-fn ours(image: &Loaded, record: &Record<'_>) -> Option<(u64, u64)> {
+fn ours(image: &Loaded, rules: Option<&X64Rules>, record: &Record<'_>) -> Option<(u64, u64)> {
     let view = ImageView { base: VirtAddr(image.base), pdata: image.pdata, memory: image };
-    let caller = black_box(unwind_x64(&view, &record.stack, &record.frame, record.stands).ok()?);
+    let caller = match rules {
+        Some(rules) => rules.unwind(&view, &record.stack, &record.frame, record.stands),
+        None => unwind_x64(&view, &record.stack, &record.frame, record.stands),
+    };
+    let caller = black_box(&caller).as_ref().ok()?;
     Some((caller.frame.rip, caller.frame.rsp()))
 }
 
@@ -197,8 +201,10 @@ fn main() {
     let range = image.base..image.base + image.bytes.len() as u64;
     unwinder.add_module(Module::new("image".to_owned(), range, image.base, Sections(&image)));
     let mut kept = Cache::new();
-    let mut all: [(&str, One<'_>); 3] = [
-        ("stopcode", Box::new(|record| ours(&image, record))),
+    let rules = X64Rules::new();
+    let mut all: [(&str, One<'_>); 4] = [
+        ("stopcode, nothing kept", Box::new(|record| ours(&image, None, record))),
+        ("stopcode, rules kept", Box::new(|record| ours(&image, Some(&rules), record))),
         ("framehop, cache emptied", Box::new(|record| theirs(&unwinder, &mut Cache::new(), record))),
         ("framehop, cache kept", Box::new(|record| theirs(&unwinder, &mut kept, record))),
     ];

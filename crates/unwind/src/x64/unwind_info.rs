@@ -17,7 +17,7 @@ pub(crate) struct UnwindInfo {
     /// Bytes of the prologue.
     pub(crate) prolog: u8,
     /// The register that the stack pointer is kept in, and how far above the stack pointer it points.
-    pub(crate) frame: Option<(u8, u64)>,
+    pub(crate) frame: Option<(u8, i64)>,
     /// The first codes, or all of them.
     first: [u8; USUAL_BYTES],
     /// All codes, where they are more than that.
@@ -71,7 +71,7 @@ impl UnwindInfo {
             &mut all
         };
         image.read(at, codes).map_err(Refusal::DataMissing)?;
-        let frame = (frame & 0xf != 0).then_some((frame & 0xf, u64::from(frame >> 4) * 16));
+        let frame = (frame & 0xf != 0).then_some((frame & 0xf, i64::from(frame >> 4) * 16));
         Ok(Self { version, flags, prolog, frame, first, all, slots, rva })
     }
 
