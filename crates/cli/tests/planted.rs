@@ -10,9 +10,10 @@ use stopcode_symbols::SymbolSource;
 use stopcode_synth::plant::{self, Culprit, Truth};
 use stopcode_synth::triage;
 
-/// Not the seeds that the planting's own tests use, nor any that was looked at while rules were written.
-const SEEDS: std::ops::Range<u64> = 7_000..7_010;
-/// What is not told apart yet: an opcode with a flipped bit needs the image to compare with.
+/// Rules were written while looking at machines of seeds 7000 and 20000 on; none of these was printed or looked at.
+const SEEDS: std::ops::Range<u64> = 910_000..910_010;
+/// What is not told apart: a flipped opcode that takes an argument's register for another's needs the image's file to
+/// compare with, and a jump into an instruction looks like a processor's error.
 const RIGHT_IN_20: usize = 18;
 
 fn verdict(seed: u64, class: plant::Class) -> (Vec<Hypothesis>, Truth) {

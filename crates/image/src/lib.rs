@@ -7,6 +7,7 @@
 
 mod arm64;
 mod pe;
+mod unset;
 mod x64;
 
 pub use arm64::decode_arm64_named;
@@ -14,6 +15,7 @@ pub use pe::{
     CodeView, DebugEntry, Export, Exports, FileVersion, Function, Headers, Image, MACHINE_ARM64, MACHINE_X64,
     MACHINE_X86, PeError, Section,
 };
+pub use unset::{Register64, unset_base_x64};
 pub use x64::{
     Access, AccessKind, Boundary, Flow, Instruction, KnownRegisters, boundary_x64, decode_x64,
     decode_x64_named, decode_x86_named, needs_leaf1_ecx,

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use stopcode_base::{SliceMemory, VirtAddr};
-use stopcode_unwind::{Arm64Frame, Stands, X64Frame, unwind_arm64, unwind_x64};
+use stopcode_unwind::{Arm64Frame, Stands, X64Frame, X64Rules, unwind_arm64, unwind_x64};
 
 /// rbx, rsp, rbp, rsi, rdi, r12 to r15.
 const NONVOLATILE: [usize; 9] = [3, 4, 5, 6, 7, 12, 13, 14, 15];
@@ -69,6 +69,7 @@ struct Tally {
 
 fn compare(image: &LoadedImage, recording: &[u8]) -> Tally {
     let mut tally = Tally::default();
+    let rules = X64Rules::new();
     let mut all = Cursor(recording);
     assert_eq!(all.take(4), b"SCUW");
     assert_eq!(
@@ -97,7 +98,13 @@ fn compare(image: &LoadedImage, recording: &[u8]) -> Tally {
         } else {
             tally.offsets.insert((function, rva));
         }
-        let fault = match unwind_x64(&image.view(), &stack, &frame, stands) {
+        let found = unwind_x64(&image.view(), &stack, &frame, stands);
+        // A rule that was kept undoes a frame as the data itself does: asked twice, so that the second finds it.
+        for _ in 0..2 {
+            let kept = rules.unwind(&image.view(), &stack, &frame, stands);
+            assert_eq!(format!("{kept:?}"), format!("{found:?}"), "{rva:#x}");
+        }
+        let fault = match found {
             Err(why) => Some(why.to_string()),
             Ok(caller) => {
                 let got = caller.frame;

@@ -29,6 +29,9 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     if misaligned(facts, findings) {
         return; // what stands there was never meant as an instruction: what it touches tells nothing
     }
+    if super::opcode::rule(facts, findings) {
+        return; // an instruction that is not the one that was written: neither does what it touched
+    }
     let status = facts.exception().map(|exception| exception.code);
     if status == Some(ILLEGAL_INSTRUCTION) {
         illegal_instruction(facts, findings);
@@ -543,7 +546,7 @@ pub(crate) const fn is_software(class: Class) -> bool {
 }
 
 /// An instruction with its column of blanks folded, for a sentence.
-fn squeeze(text: &str) -> String {
+pub(super) fn squeeze(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

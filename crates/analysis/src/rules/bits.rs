@@ -23,8 +23,10 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     if !matches!(stop.base, 0x0a | 0xd1 | 0x50 | 0x1e | 0x3b | 0x7e | 0x8e | 0xbe | 0xfc) {
         return;
     }
-    let Some(address) = fault_address(facts).filter(|address| address.0 != u64::MAX) else { return };
-    if let Some(entry) = unmapped_by_one_bit(facts, address) {
+    let Some(address) = fault_address(facts) else { return };
+    if address.0 == u64::MAX {
+        not_canonical(facts, findings);
+    } else if let Some(entry) = unmapped_by_one_bit(facts, address) {
         let text = format!(
             "the page-table entry of {}, {:#x}, holds all that the entry of a mapped kernel page holds (written, accessed, dirty, global) but for its valid bit",
             address.windbg(),
@@ -53,6 +55,26 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         );
         found(facts, findings, weights::CLEAR, &text, bit, address);
     }
+}
+
+/// A protection fault tells no address; the instruction and its registers do. An address that no page table can map is one
+/// that the processor refuses, and one flipped bit makes such an address of a kernel pointer.
+fn not_canonical(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(instruction) = facts.instruction().filter(|i| facts.code_address() == Some(i.address)) else {
+        return;
+    };
+    let mut touched = instruction.accesses.iter().filter_map(|access| access.address);
+    let Some(address) = touched.find(|address| !address.is_canonical()) else { return };
+    // Bit 47 and those above it are all alike in a pointer.
+    let whole =
+        (47..64).map(|bit| (bit, VirtAddr(address.0 ^ 1 << bit))).find(|(_, whole)| whole.is_kernel());
+    let Some((bit, whole)) = whole else { return };
+    let text = format!(
+        "the address that the instruction touched, {}, is no canonical one, and one flipped bit (bit {bit}) away from the kernel address {}",
+        address.windbg(),
+        whole.windbg()
+    );
+    found(facts, findings, weights::STRONG, &text, bit, address);
 }
 
 fn found(

@@ -10,6 +10,7 @@ mod hang;
 mod hardware;
 mod integrity;
 mod memory_manager;
+mod opcode;
 mod own_act;
 mod pool;
 mod power;

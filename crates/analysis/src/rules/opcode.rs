@@ -1,0 +1,140 @@
+//! Instructions that are not those that were written: a bit of the code flipped. The proof is the image's file, byte by
+//! byte; without it, what no compiler writes and one flipped bit explains is evidence.
+
+use super::access::{is_software, squeeze};
+use super::{memory, processor};
+use crate::facts::Facts;
+use crate::findings::{Findings, evidence};
+use crate::verdict::Basis;
+use crate::weights;
+use stopcode_base::VirtAddr;
+use stopcode_image::{Instruction, KnownRegisters, Register64, boundary_x64, decode_x64, unset_base_x64};
+
+/// Longest instruction.
+const LONGEST: usize = 15;
+/// How far back a function's beginning is sought.
+const REACH: u64 = 0x80;
+
+/// True if the instruction looks changed.
+pub(super) fn rule(facts: &Facts<'_>, findings: &mut Findings) -> bool {
+    if !facts.x64_dump() {
+        return false;
+    }
+    let Some(at) = facts.code_address().filter(|at| facts.x64().is_some_and(|r| r.rip == at.0)) else {
+        return false;
+    };
+    let changed = uses_what_nobody_set(facts, at).or_else(|| is_none(facts, at));
+    let Some((text, bit)) = changed else { return false };
+    let image = facts.place(at).image.unwrap_or_else(|| "the image".to_owned());
+    let item = |weight| {
+        let item = evidence(Basis::CodeBytes, weight, text.clone());
+        item.shown_by(format!("ub {at:#}; u {at:#} L1; r")).with_bit(bit).at(at)
+    };
+    findings.supports(&memory(), item(weights::STRONG));
+    findings.supports(&processor(), item(weights::MODERATE));
+    findings.contradicts_all(|cause| is_software(cause.class), &item(weights::CLEAR));
+    findings.missing(format!("the file of {image} to compare its code with: that would prove a flipped bit"));
+    true
+}
+
+/// The instruction with each of its bits turned in turn: byte, bit and what it would be.
+fn turned(
+    bytes: &[u8],
+    length: usize,
+    at: VirtAddr,
+    known: &KnownRegisters,
+) -> Vec<(usize, u32, Instruction)> {
+    let places = (0..length.min(bytes.len())).flat_map(|byte| (0..8).map(move |bit| (byte, bit)));
+    let turn = |(byte, bit): (usize, u32)| {
+        let mut other = bytes.to_vec();
+        *other.get_mut(byte)? ^= 1 << bit;
+        Some((byte, bit, decode_x64(&other, at, Some(known))?))
+    };
+    places.filter_map(turn).collect()
+}
+
+fn known(facts: &Facts<'_>) -> Option<KnownRegisters> {
+    Some(KnownRegisters { registers: *facts.x64()?, known: facts.context()?.known as u16 })
+}
+
+/// True if this dump holds all that the instruction touches.
+fn touches_what_is_there(facts: &Facts<'_>, instruction: &Instruction) -> bool {
+    let there = |at: VirtAddr| at.is_kernel() && !facts.witness.bytes(at, 1).is_empty();
+    !instruction.accesses.is_empty()
+        && instruction.accesses.iter().all(|access| access.address.is_some_and(there))
+}
+
+/// A function's first instructions take an address from a register that neither a caller passes nor they set; with one
+/// bit turned they take it from one that points somewhere.
+fn uses_what_nobody_set(facts: &Facts<'_>, at: VirtAddr) -> Option<(String, u32)> {
+    let now = facts.instruction()?;
+    let start = function_start(facts, at)?;
+    let before = at.offset_from(start)? as usize;
+    let code = facts.witness.bytes(start, before + LONGEST);
+    let register = unset_base_x64(&code, before)?;
+    let bytes = code.get(before..)?;
+    let settled = |byte: usize, bit: u32| {
+        let mut other = code.to_vec();
+        if let Some(slot) = other.get_mut(before + byte) {
+            *slot ^= 1 << bit;
+        }
+        unset_base_x64(&other, before).is_none()
+    };
+    let (byte, bit, meant) =
+        turned(bytes, now.length, at, &known(facts)?).into_iter().find(|(byte, bit, other)| {
+            other.length == now.length
+                && other.mnemonic == now.mnemonic
+                && touches_what_is_there(facts, other)
+                && settled(*byte, *bit)
+        })?;
+    let text = format!(
+        "`{}` takes an address from {}, which nothing in the function has set and no caller passes, as no compiler writes it; \
+         with bit {bit} of its byte {byte} turned it is `{}`, whose memory is there",
+        squeeze(&now.text),
+        Register64::name(register),
+        squeeze(&meant.text)
+    );
+    Some((text, bit))
+}
+
+/// Where the function begins: behind the filling that compilers put between functions.
+fn function_start(facts: &Facts<'_>, at: VirtAddr) -> Option<VirtAddr> {
+    const ALIGNMENT: u64 = 16;
+    const FILLING: u8 = 0xcc;
+    let starts =
+        (0..=REACH / ALIGNMENT).map(|n| VirtAddr((at.0 & !(ALIGNMENT - 1)).wrapping_sub(n * ALIGNMENT)));
+    starts.filter(|start| *start < at).find(|start| {
+        let around = facts.witness.bytes(start.minus(1), 2);
+        matches!(around.as_ref(), [FILLING, first] if *first != FILLING)
+    })
+}
+
+/// Code leads up to bytes that are no instruction, and goes on behind them if one bit is turned.
+fn is_none(facts: &Facts<'_>, at: VirtAddr) -> Option<(String, u32)> {
+    /// Instructions behind it that have to make sense.
+    const BEHIND: usize = 3;
+    let bytes = facts.witness.bytes(at, 4 * LONGEST);
+    if bytes.len() < 2 * LONGEST || decode_x64(&bytes, at, None).is_some() {
+        return None;
+    }
+    let before = facts.witness.bytes(at.minus(REACH), REACH as usize);
+    if before.len() != REACH as usize || !boundary_x64(&before).is_start() {
+        return None;
+    }
+    let goes_on = |instruction: &Instruction| {
+        let mut offset = instruction.length;
+        (0..BEHIND).all(|_| {
+            let next = bytes.get(offset..).and_then(|rest| decode_x64(rest, at.plus(offset as u64), None));
+            next.map(|next| offset += next.length).is_some()
+        })
+    };
+    let (byte, bit, meant) = turned(&bytes, 4, at, &known(facts)?)
+        .into_iter()
+        .find(|(_, _, other)| touches_what_is_there(facts, other) && goes_on(other))?;
+    let text = format!(
+        "the code leads to {} and goes on behind it, but what stands there is no instruction; with bit {bit} of its byte {byte} turned it is `{}`, whose memory is there",
+        at.windbg(),
+        squeeze(&meant.text)
+    );
+    Some((text, bit))
+}
