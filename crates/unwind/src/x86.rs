@@ -221,7 +221,7 @@ mod tests {
     impl Code for Machine {
         fn at(&self, address: VirtAddr) -> CodeAt {
             match address.0.checked_sub(TEXT) {
-                Some(offset) if offset < 0x1000 && offset & 0xff == 0 => CodeAt::Start,
+                Some(offset) if offset < 0x1000 && offset.is_multiple_of(0x100) => CodeAt::Start,
                 Some(offset) if offset < 0x1000 => {
                     CodeAt::Function { offset: offset & 0xff, size: Some(0x100) }
                 }

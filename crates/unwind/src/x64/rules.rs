@@ -16,8 +16,10 @@ const SLOTS: usize = 4096;
 #[derive(Default)]
 pub struct X64Rules {
     /// Empty until the first rule is kept.
-    slots: RefCell<Box<[(Option<Key>, Rule)]>>,
+    slots: RefCell<Slots>,
 }
+
+type Slots = Box<[(Option<Key>, Rule)]>;
 
 /// What a rule hangs on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
