@@ -1,15 +1,15 @@
 //! What everything else about the machine stands on: the dump, what is loaded where, which kernel it is.
 
-use crate::code::CodeMap;
-use crate::current::{self, Current};
 use crate::facts::{StopCode, Thread};
 use crate::identity::{self, Build};
-use crate::images::{ImageFiles, LoadedImages};
-use crate::loaded;
-use crate::module::{Module, UnloadedModule, display_name, link_date};
-use crate::stack::Place;
-use crate::thread;
-use crate::types::OwnTypes;
+use crate::modules::code::CodeMap;
+use crate::modules::images::{ImageFiles, LoadedImages};
+use crate::modules::loaded;
+use crate::modules::module::{Module, UnloadedModule, display_name, link_date};
+use crate::processors::current::{self, Current};
+use crate::reading::types::OwnTypes;
+use crate::stacks::stack::Place;
+use crate::threads::crashing;
 use std::cell::OnceCell;
 use stopcode_base::{Arch, Memory, VirtAddr, file_name};
 use stopcode_dump::Dump;
@@ -79,7 +79,7 @@ impl Core {
 
     /// The thread that ran on the processor that crashed.
     pub(crate) fn thread(&self) -> &Thread {
-        self.thread.get_or_init(|| thread::thread(self))
+        self.thread.get_or_init(|| crashing::thread(self))
     }
 
     pub(crate) fn place(&self, address: VirtAddr) -> Place {

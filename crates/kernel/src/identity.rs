@@ -1,7 +1,7 @@
 //! Which kernel it is: by the identity of its image, else by where its globals lie, else by the header alone.
 
-use crate::module::Module;
-use crate::{code, images};
+use crate::modules::module::Module;
+use crate::modules::{code, images};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use stopcode_base::{Arch, Fact, VirtAddr};

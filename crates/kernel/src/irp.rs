@@ -1,7 +1,7 @@
 //! I/O request packets. Their layout is that of the public `wdm.h`, the same in every 64-bit kernel.
 
-use crate::bytes::Bytes;
 use crate::core::Core;
+use crate::reading::bytes::Bytes;
 use stopcode_base::{Fact, Memory, VirtAddr, visible};
 
 /// `IO_TYPE_IRP`, `IO_TYPE_DEVICE`, `IO_TYPE_DRIVER`.

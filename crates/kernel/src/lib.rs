@@ -3,63 +3,48 @@
 //! *Promises*: what a dump holds about the machine, each fact with its source or the reason why it is missing;
 //! nothing is read that nobody asked for.
 //! *Must never know*: judgement (what caused the crash) and how anything is printed.
+//!
+//! One way in: [`Machine`]. Behind it `core` holds what all share, and each room has one subject: `reading` (a field out of
+//! memory), `modules`, `processors`, `threads`, `stacks`, `hardware`.
 
-mod blackbox;
-mod bytes;
-mod code;
-mod context;
 mod core;
-mod current;
-mod descriptors;
 mod facts;
+mod hardware;
 mod identity;
-mod images;
 mod irp;
-mod kernel_process;
-mod kernel_thread;
-mod list;
-mod loaded;
 mod machine;
-mod mca;
-mod module;
-mod object;
+mod modules;
 mod paging;
-mod processor_state;
 mod processors;
-mod ranges;
+mod reading;
 mod region;
-mod stack;
 mod stacks;
-mod system;
-mod thread;
-mod types;
+mod threads;
 mod verifier;
-mod whea;
-mod words;
 
-pub use blackbox::{BootStatus, NtfsBlackBox};
-pub use descriptors::{IdtEntry, TaskState};
 pub use facts::{Context, Exception, Hypervisor, Processor, Pte, StopCode, System, Thread, Verifier};
-pub use identity::Build;
-pub use images::CodeMemory;
-pub use irp::{Irp, StackLocation, major_name};
-pub use kernel_process::KernelProcess;
-pub use kernel_thread::{KernelThread, WaitObject};
-pub use list::Listed;
-pub use machine::Machine;
-pub use mca::{McaStatus, McaVendor};
-pub use module::{Module, UnloadedModule, display_name, link_date};
-pub use processor_state::{
-    CpuModel, DpcState, IpiState, ProcessorState, SavedMsrs, SpecialRegisters, TableRegister,
-};
-pub use region::{Region, RegionKind};
-pub use stack::{
-    Crossing, Frame, ModuleUse, Place, Recursion, Stack, StackArea, StackKind, StackWord, Trust, Turn,
-    WordMark, area_words,
-};
-pub use system::Hardware;
-pub use verifier::{Counter, VerifierState};
-pub use whea::{
+pub use hardware::blackbox::{BootStatus, NtfsBlackBox};
+pub use hardware::mca::{McaStatus, McaVendor};
+pub use hardware::system::Hardware;
+pub use hardware::whea::{
     ErrorRecord, GenericProcessorSection, McaSection, MemorySection, PcieSection, Section, SectionContent,
     Severity, XpfProcessorSection, error_record,
 };
+pub use identity::Build;
+pub use irp::{Irp, StackLocation, major_name};
+pub use machine::Machine;
+pub use modules::images::CodeMemory;
+pub use modules::module::{Module, UnloadedModule, display_name, link_date};
+pub use processors::descriptors::{IdtEntry, TaskState};
+pub use processors::state::{
+    CpuModel, DpcState, IpiState, ProcessorState, SavedMsrs, SpecialRegisters, TableRegister,
+};
+pub use reading::list::Listed;
+pub use region::{Region, RegionKind};
+pub use stacks::stack::{
+    Crossing, Frame, ModuleUse, Place, Recursion, Stack, StackArea, StackKind, StackWord, Trust, Turn,
+    WordMark, area_words,
+};
+pub use threads::process::KernelProcess;
+pub use threads::thread::{KernelThread, WaitObject};
+pub use verifier::{Counter, VerifierState};

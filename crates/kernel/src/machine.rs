@@ -1,27 +1,30 @@
 //! The machine: everything a dump tells, worked out when asked for and remembered.
 
-use crate::blackbox::{BootStatus, NtfsBlackBox};
 use crate::core::Core;
-use crate::descriptors::{IdtEntry, TaskState};
 use crate::facts::{Context, Exception, Processor, Pte, StopCode, System, Thread, Verifier};
+use crate::hardware::blackbox::{BootStatus, NtfsBlackBox};
+use crate::hardware::mca::{McaStatus, McaVendor};
+use crate::hardware::system::Hardware;
+use crate::hardware::whea::ErrorRecord;
+use crate::hardware::{blackbox, system, whea};
 use crate::identity::Build;
-use crate::images::CodeMemory;
 use crate::irp::Irp;
-use crate::kernel_process::KernelProcess;
-use crate::kernel_thread::KernelThread;
-use crate::list::Listed;
-use crate::mca::{McaStatus, McaVendor};
-use crate::module::{Module, UnloadedModule};
-use crate::processor_state::ProcessorState;
+use crate::modules::images::CodeMemory;
+use crate::modules::module::{Module, UnloadedModule};
+use crate::processors::descriptors::{IdtEntry, TaskState};
+use crate::processors::state::ProcessorState;
+use crate::processors::{all as processors, context, descriptors, state as processor_state};
+use crate::reading::list::Listed;
+use crate::reading::types;
 use crate::region::Region;
-use crate::stack::{Place, Stack, StackWord};
-use crate::system::Hardware;
+use crate::stacks::stack::{Place, Stack, StackWord};
+use crate::stacks::walk as stacks;
+use crate::stacks::words;
+use crate::threads::process::KernelProcess;
+use crate::threads::thread::KernelThread;
+use crate::threads::{process as kernel_process, thread as kernel_thread};
 use crate::verifier::VerifierState;
-use crate::whea::ErrorRecord;
-use crate::{
-    blackbox, context, descriptors, irp, kernel_process, kernel_thread, paging, processor_state, processors,
-    region, stacks, system, types, verifier, whea, words,
-};
+use crate::{irp, paging, region, verifier};
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use stopcode_base::{Arch, Fact, Memory, Problem, Registers, VirtAddr};

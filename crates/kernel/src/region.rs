@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::paging;
-use crate::processors;
+use crate::processors::all;
 use stopcode_base::{Arch, Fact, VirtAddr};
 
 /// A part of the address space.
@@ -147,7 +147,7 @@ pub(crate) fn region(core: &Core, address: VirtAddr) -> Fact<Region> {
 
 /// The stack of the thread that ran on the crashed processor, or of another processor's.
 fn stack(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
-    let threads = processors::prcbs(core).filter_map(|(prcb, _)| {
+    let threads = all::prcbs(core).filter_map(|(prcb, _)| {
         let offset = core.kdbg_offset("OffsetPrcbCurrentThread").unwrap_or(8);
         core.memory().read_u64(prcb.plus(offset)).ok().map(VirtAddr)
     });
@@ -169,7 +169,7 @@ fn stack(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
 fn processor(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
     let before = core.kdbg_offset("OffsetPcrContainedPrcb").unwrap_or(0);
     let size = core.kdbg_offset("SizePrcb").unwrap_or(LEAST_PCR);
-    processors::prcbs(core).find_map(|(prcb, number)| {
+    all::prcbs(core).find_map(|(prcb, number)| {
         let (start, end) = (prcb.minus(before), prcb.plus(size));
         let name = Some(format!("processor {number}"));
         (start <= address && address < end).then(|| {

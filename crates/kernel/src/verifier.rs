@@ -1,7 +1,7 @@
 //! Driver Verifier: what it was told to check, and what it counted.
 
 use crate::core::Core;
-use crate::object::Object;
+use crate::reading::object::Object;
 use stopcode_base::{Fact, VirtAddr};
 
 /// What `MmVerifierData` holds.

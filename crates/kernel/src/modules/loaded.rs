@@ -1,6 +1,6 @@
 //! Loaded and unloaded modules: from the lists of a small dump, or from the kernel's own in memory.
 
-use crate::module::UnloadedModule;
+use crate::modules::module::UnloadedModule;
 use std::collections::HashSet;
 use stopcode_base::{Memory, VirtAddr, visible};
 use stopcode_dump::{Bits, Dump};

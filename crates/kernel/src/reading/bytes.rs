@@ -30,3 +30,9 @@ impl Bytes<'_> {
         self.array(at).map(Guid)
     }
 }
+
+/// The eight bytes at an offset of a structure's copy.
+pub(crate) fn word(bytes: &[u8], offset: u64) -> Option<u64> {
+    let start = usize::try_from(offset).ok()?;
+    bytes.get(start..start.checked_add(8)?).and_then(|raw| raw.try_into().ok()).map(u64::from_le_bytes)
+}

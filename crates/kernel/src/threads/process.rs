@@ -1,9 +1,9 @@
 //! Processes: any by its address, and the list of all of them.
 
 use crate::core::Core;
-use crate::list::{self, Listed};
-use crate::object::Object;
-use crate::thread::image_file_name;
+use crate::reading::list::{self, Listed};
+use crate::reading::object::Object;
+use crate::threads::crashing::image_file_name;
 use stopcode_base::{Fact, FileTime, PhysAddr, VirtAddr};
 
 /// `DISPATCHER_HEADER.Type` of a process. (Source: `KOBJECTS` of the public symbols.)

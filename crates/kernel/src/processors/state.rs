@@ -1,8 +1,8 @@
 //! One processor in depth: what its KPCR and KPRCB hold beyond the facts that a verdict needs.
 
 use crate::core::Core;
-use crate::object::Object;
-use crate::processors;
+use crate::processors::all;
+use crate::reading::object::Object;
 use stopcode_base::{Arch, Fact, VirtAddr};
 
 /// A processor's control structures. Which fields are known depends on the kernel; each says so itself.
@@ -175,7 +175,7 @@ impl SpecialRegisters {
 
 /// Every processor whose KPRCB the dump leads to; empty with no list of them.
 pub(crate) fn states(core: &Core) -> Vec<ProcessorState> {
-    let listed: Vec<_> = processors::prcbs(core).map(|(prcb, number)| state(core, prcb, number)).collect();
+    let listed: Vec<_> = all::prcbs(core).map(|(prcb, number)| state(core, prcb, number)).collect();
     if !listed.is_empty() {
         return listed;
     }

@@ -1,7 +1,7 @@
 //! A stack word by word, with what each is: what `dps` shows, and what of it belongs to the walked chain.
 
 use crate::core::Core;
-use crate::stack::{Stack, StackWord, WordMark};
+use crate::stacks::stack::{Stack, StackWord, WordMark};
 use stopcode_base::{Arch, VirtAddr};
 use stopcode_unwind::call_site::{self, CallSite};
 use stopcode_unwind::{CONTEXT_SIZE, Code, CodeAt, context_records, trap_frame};

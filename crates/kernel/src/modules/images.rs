@@ -2,8 +2,8 @@
 //!
 //! A file is taken where its time stamp and size are the module's. Memory comes first: it is what ran.
 
-use crate::code::names_for;
-use crate::module::Module;
+use crate::modules::code::names_for;
+use crate::modules::module::Module;
 use std::cell::OnceCell;
 use stopcode_base::{Memory, MissReason, VirtAddr};
 use stopcode_image::{CodeView, Headers, Image};

@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::facts::Thread;
+use crate::reading::bytes::word;
 use stopcode_base::{Fact, VirtAddr, visible};
 
 /// Letters in `EPROCESS.ImageFileName`.
@@ -69,9 +70,4 @@ pub(crate) fn image_file_name(process: &[u8], offset: u64) -> Option<String> {
     let name = raw.get(..end)?;
     let plain = !name.is_empty() && name.iter().all(|byte| (0x20..0x7f).contains(byte));
     plain.then(|| visible(&String::from_utf8_lossy(name)))
-}
-
-pub(crate) fn word(bytes: &[u8], offset: u64) -> Option<u64> {
-    let start = usize::try_from(offset).ok()?;
-    bytes.get(start..start.checked_add(8)?).and_then(|raw| raw.try_into().ok()).map(u64::from_le_bytes)
 }

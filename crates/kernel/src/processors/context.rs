@@ -5,8 +5,8 @@
 use crate::core::Core;
 use crate::facts::{Context, Exception};
 use crate::identity::STATUS_BREAKPOINT;
-use crate::processors;
-use crate::ranges::LARGEST_STACK;
+use crate::processors::all;
+use crate::stacks::ranges::LARGEST_STACK;
 use stopcode_base::{Arch, Fact, Registers, VirtAddr};
 use stopcode_dump::{ExceptionRecord, context as record};
 use stopcode_knowledge::{ParamKind, base_code, bug_check};
@@ -108,7 +108,7 @@ fn saved_stack(core: &Core) -> Option<StackRange> {
     let (low, high) = if let Some(triage) = core.dump.triage() {
         (triage.top_of_stack, triage.top_of_stack.plus(triage.call_stack.len() as u64))
     } else {
-        let low = processors::registers(core, core.current().prcb_address?)?.stack_pointer();
+        let low = all::registers(core, core.current().prcb_address?)?.stack_pointer();
         let thread = core.thread();
         let limit = thread.stack_limit.get();
         let base =

@@ -1,8 +1,8 @@
 //! Any thread of the machine, by its address.
 
 use crate::core::Core;
-use crate::list::{self, Listed};
-use crate::object::Object;
+use crate::reading::list::{self, Listed};
+use crate::reading::object::Object;
 use stopcode_base::{Fact, FileTime, VirtAddr};
 
 /// `DISPATCHER_HEADER.Type` of a thread. (Source: `KOBJECTS` of the public symbols.)

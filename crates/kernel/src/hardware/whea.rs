@@ -3,9 +3,9 @@
 //! Sources: UEFI specification, appendix N, for the record and its standard sections; the public types
 //! `_WHEA_XPF_MCA_SECTION` and its kin for Microsoft's own.
 
-use crate::bytes::Bytes;
 use crate::core::Core;
-use crate::mca::{McaStatus, McaVendor};
+use crate::hardware::mca::{McaStatus, McaVendor};
+use crate::reading::bytes::Bytes;
 use stopcode_base::{Fact, FileTime, Memory, VirtAddr};
 use stopcode_dump::Guid;
 use stopcode_knowledge::base_code;

@@ -4,7 +4,7 @@
 //! fit is told: in five dumps of one machine on one day the boot numbers count up, and the shutdown that was last
 //! reported as abnormal is the boot before.
 
-use crate::bytes::Bytes;
+use crate::reading::bytes::Bytes;
 use stopcode_base::{Fact, FileTime};
 use stopcode_dump::{Content, Dump, Guid, PnpActivity};
 

@@ -1,7 +1,7 @@
 //! What stands where in the address space: modules, unloaded drivers, and the kernel's names.
 
-use crate::module::{Module, UnloadedModule};
-use crate::stack::Place;
+use crate::modules::module::{Module, UnloadedModule};
+use crate::stacks::stack::Place;
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 //! `KSTACK_CONTROL` lies at `KTHREAD.InitialStack` was seen in a dump of 19041.
 
 use crate::core::Core;
-use crate::thread::word;
+use crate::reading::bytes::word;
 use stopcode_base::VirtAddr;
 use stopcode_unwind::{StackKind, StackRange};
 

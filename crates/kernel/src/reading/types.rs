@@ -1,7 +1,7 @@
 //! The types of a module: out of the file its names came from, else, for the kernel, the built-in layouts.
 
 use crate::core::Core;
-use crate::module::Module;
+use crate::modules::module::Module;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;

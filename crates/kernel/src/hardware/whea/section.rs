@@ -1,8 +1,8 @@
 //! The sections of an error record.
 
 use super::{name_of, text};
-use crate::bytes::Bytes;
-use crate::mca::{McaStatus, McaVendor};
+use crate::hardware::mca::{McaStatus, McaVendor};
+use crate::reading::bytes::Bytes;
 use stopcode_dump::Guid;
 
 const GENERIC_PROCESSOR: Guid = Guid::from_digits(0x9876ccad_47b4_4bdb_b65e_16f193c4f3db);

@@ -4,8 +4,8 @@
 //! was has to be worked out.
 
 use crate::core::Core;
-use crate::processors;
-use crate::thread::word;
+use crate::processors::all;
+use crate::reading::bytes::word;
 use stopcode_base::VirtAddr;
 
 /// Read of a structure whose size the debugger data does not tell.
@@ -32,7 +32,7 @@ pub(crate) fn current(core: &Core) -> Current {
             process: triage.process_bytes().to_vec(),
         };
     }
-    let Some(prcb_address) = processors::crashed_prcb(core) else { return Current::default() };
+    let Some(prcb_address) = all::crashed_prcb(core) else { return Current::default() };
     let read = |at: VirtAddr, size: &str| {
         let size = core.kdbg_offset(size).unwrap_or(UNKNOWN_SIZE).min(LARGEST);
         core.memory().read_available(at, size as usize)

@@ -1,9 +1,9 @@
 //! The interrupt table and the task state of an x64 processor. (Formats: Intel SDM, volume 3.)
 
-use crate::bytes::Bytes;
 use crate::core::Core;
-use crate::object::Object;
-use crate::processor_state::{ProcessorState, TableRegister};
+use crate::processors::state::{ProcessorState, TableRegister};
+use crate::reading::bytes::Bytes;
+use crate::reading::object::Object;
 use stopcode_base::{Fact, VirtAddr};
 
 const ENTRY_SIZE: u64 = 16;

@@ -1,0 +1,6 @@
+//! Modules: the loader's lists, the images themselves, and the names of addresses in them.
+
+pub(crate) mod code;
+pub(crate) mod images;
+pub(crate) mod loaded;
+pub(crate) mod module;
