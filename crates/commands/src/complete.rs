@@ -1,7 +1,7 @@
 //! What may stand at the end of an unfinished line.
 
-use crate::command::Kind;
 use crate::line::parse_part;
+use crate::parameter::Kind;
 use crate::registry::commands;
 use crate::session::Session;
 use crate::symbols::modules;

@@ -8,7 +8,7 @@ mod raw;
 use raw::Raw;
 use serde_json::{Value, json};
 use std::path::Path;
-use stopcode_commands::{Session, Status};
+use stopcode_commands::{Session, Status, run};
 use stopcode_dump::Dump;
 use stopcode_kernel::Machine;
 use stopcode_symbols::SymbolSource;
@@ -295,7 +295,7 @@ struct Score {
 fn ask(path: &Path, raw: &Raw, symbols: &SymbolSource, score: &mut Score) {
     let mut session = Session::new(Machine::new(Dump::open(path).unwrap(), symbols), "");
     for Question { what, line, pointer, expected } in questions(raw) {
-        let answer = session.run(&line).remove(0);
+        let answer = run(&mut session, &line).remove(0);
         assert_ne!(answer.status, Status::Failed, "{}: {line}: {answer:?}", path.display());
         let found = found(&answer.data, pointer, &expected);
         let name = path.file_name().unwrap().to_string_lossy();
@@ -344,7 +344,7 @@ fn symbols_change_no_answer() {
     ask(path, &raw, &symbols, &mut score);
     assert!(score.wrong.is_empty(), "{}", score.wrong.join("\n"));
     let mut session = Session::new(Machine::new(Dump::open(path).unwrap(), &symbols), "");
-    let thread = session.run("!thread").remove(0).data;
+    let thread = run(&mut session, "!thread").remove(0).data;
     assert_eq!(thread["sources"]["priority"], "KTHREAD.Priority (types of the ISF table)");
     assert_eq!(thread["sources"]["stack_limit"], "KTHREAD.StackLimit (offset from the debugger data)");
 }

@@ -1,7 +1,8 @@
 //! `!chkimg`: what needs more than most dumps hold.
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::symbols::modules;
 
 pub(super) const CHKIMG: Command = Command {
