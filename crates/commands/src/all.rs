@@ -1,10 +1,10 @@
 //! Every command, one file each or one a family, by what it is about.
 
-mod absent;
 mod address;
 mod analyze;
 mod blackbox;
 mod bugcheck;
+mod chkimg;
 mod code;
 mod context;
 mod cpuinfo;
@@ -99,7 +99,7 @@ pub(crate) const ALL: &[Group] = &[
             &frame::COMMAND,
         ],
     },
-    Group { name: "Code", commands: &[&u::COMMAND, &ub::COMMAND, &uf::COMMAND, &absent::CHKIMG] },
+    Group { name: "Code", commands: &[&u::COMMAND, &ub::COMMAND, &uf::COMMAND, &chkimg::COMMAND] },
     Group {
         name: "Memory",
         commands: &[

@@ -1,6 +1,6 @@
 //! What stands behind a command's name, read by its definition.
 
-use crate::expression::{ErrorKind, ExpressionError, Names, evaluate_start};
+use crate::expression::{ErrorKind, ExpressionError, Names, evaluate, evaluate_start};
 use crate::parameter::{Kind, Parameter};
 use stopcode_base::VirtAddr;
 
@@ -59,11 +59,18 @@ impl<'l> Arguments<'l> {
         names: &dyn Names,
     ) -> Result<Self, Misread> {
         let mut arguments = Self { letters, parameters, values: Vec::new() };
-        let mut positions = parameters.iter().filter(|p| p.kind != Kind::Switch);
+        let mut positions = parameters.iter().filter(|parameter| !parameter.is_named());
         let mut rest = text.trim();
         while !rest.is_empty() {
-            if let Some((name, behind)) = switch(parameters, rest) {
-                arguments.values.push((name, Value::Switch));
+            if let Some((parameter, behind)) = named(parameters, rest) {
+                let (value, behind) = if parameter.kind == Kind::Option {
+                    // A word, because `-lo 50 -d` is no difference.
+                    let (value, behind) = word(behind.trim_start());
+                    (Value::Number(evaluate(value, names)?), behind)
+                } else {
+                    (Value::Switch, behind)
+                };
+                arguments.values.push((parameter.name, value));
                 rest = behind.trim_start();
                 continue;
             }
@@ -80,7 +87,13 @@ impl<'l> Arguments<'l> {
                     (Value::Range(range), behind)
                 }
                 Kind::Rest => (Value::Text(rest), ""),
-                Kind::Switch | Kind::Word | Kind::Module | Kind::Symbol | Kind::Type | Kind::Command => {
+                Kind::Switch
+                | Kind::Option
+                | Kind::Word
+                | Kind::Module
+                | Kind::Symbol
+                | Kind::Type
+                | Kind::Command => {
                     let (word, behind) = word(rest);
                     (Value::Text(word), behind)
                 }
@@ -142,14 +155,14 @@ impl<'l> Arguments<'l> {
     }
 }
 
-/// The switch that `text` begins with, as its definition spells it, and what follows.
-fn switch<'l>(parameters: &'static [Parameter], text: &'l str) -> Option<(&'static str, &'l str)> {
+/// The switch that `text` begins with, and what follows.
+fn named<'l>(parameters: &'static [Parameter], text: &'l str) -> Option<(&'static Parameter, &'l str)> {
     let spelled = text.strip_prefix(['-', '/'])?;
     let end = spelled.find(char::is_whitespace).unwrap_or(spelled.len());
     let (word, behind) = spelled.split_at_checked(end)?;
-    let switches = parameters.iter().filter(|parameter| parameter.kind == Kind::Switch);
-    let name = switches.map(|p| p.name).find(|name| name.trim_start_matches(['-', '/']) == word)?;
-    Some((name, behind))
+    let mut named = parameters.iter().filter(|parameter| parameter.is_named());
+    let parameter = named.find(|parameter| parameter.name.trim_start_matches(['-', '/']) == word)?;
+    Some((parameter, behind))
 }
 
 /// A word, or what stands in quotes, and what follows.

@@ -15,6 +15,8 @@ pub struct Parameter {
 pub enum Kind {
     /// The parameter's name itself, there or not; `/` and `-` before it are the same.
     Switch,
+    /// The parameter's name itself and an expression behind it: `-lo 50`.
+    Option,
     /// An expression.
     Expression,
     /// An address, and `L` with a count of elements or a last address; `count` elements of `unit` bytes where neither stands.
@@ -39,6 +41,11 @@ pub enum Kind {
 }
 
 impl Parameter {
+    /// True if it is known by its name and may stand anywhere, false if by its place.
+    pub(crate) fn is_named(&self) -> bool {
+        matches!(self.kind, Kind::Switch | Kind::Option)
+    }
+
     /// An argument that may be left out.
     pub const fn optional(name: &'static str, kind: Kind) -> Self {
         Self { name, kind, required: false }
@@ -47,6 +54,11 @@ impl Parameter {
     /// An argument that has to stand there.
     pub const fn required(name: &'static str, kind: Kind) -> Self {
         Self { name, kind, required: true }
+    }
+
+    /// A switch with a value behind it.
+    pub const fn option(name: &'static str) -> Self {
+        Self { name, kind: Kind::Option, required: false }
     }
 
     /// A switch.
@@ -59,6 +71,7 @@ impl Parameter {
 pub(crate) fn usage(parameters: &[Parameter]) -> String {
     let shown = |parameter: &Parameter| {
         let name = match parameter.kind {
+            Kind::Option => format!("{} N", parameter.name),
             Kind::Range { .. } => format!("{} [L COUNT | END]", parameter.name),
             _ => parameter.name.to_owned(),
         };

@@ -60,7 +60,7 @@ mod tests {
         for command in commands() {
             assert!(!command.what.is_empty() && !command.what.ends_with('.'), "{}", command.name);
             let positional: Vec<_> =
-                command.parameters.iter().filter(|parameter| parameter.kind != Kind::Switch).collect();
+                command.parameters.iter().filter(|parameter| !parameter.is_named()).collect();
             let rest = positional.iter().position(|parameter| parameter.kind == Kind::Rest);
             assert!(rest.is_none_or(|at| at + 1 == positional.len()), "{}", command.name);
             assert!(positional.windows(2).all(|pair| pair[0].required || !pair[1].required));

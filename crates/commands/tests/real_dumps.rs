@@ -34,7 +34,7 @@ fn questions() -> Vec<String> {
         "s -d @$sp L100 0; s -u @$sp L100 \"a\"",
         ".exr -1; .exr @$sp; .trap @$sp; .cxr @$sp; .cxr 0",
         ".thread @$thread; .process @$proc; .thread 0",
-        "!irp @$sp; !chkimg nt; !error c0000005",
+        "!irp @$sp; !chkimg nt; !chkimg -v -d -lo 3 !nt; !error c0000005",
     ];
     bare.chain(examples).chain(asked.map(str::to_owned)).collect()
 }
