@@ -9,7 +9,7 @@
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs::File;
-use stopcode_base::{Arch, Memory, MissReason, PhysAddr, VirtAddr};
+use stopcode_base::{Arch, FileTime, Memory, MissReason, PhysAddr, VirtAddr};
 use stopcode_dump::Dump;
 use stopcode_synth::container::{self, Kind};
 use stopcode_synth::{Arch as Processor, Code, Hex, Installed, Machine};
@@ -195,7 +195,7 @@ fn header_facts_are_the_machines() {
             assert_eq!(header.number_processors as usize, machine.processors.len(), "{what}");
             assert_eq!(header.system_uptime, Some(u64::from(machine.uptime_seconds) * 10_000_000), "{what}");
             assert_eq!(
-                header.system_time.map(|time| time.unix_seconds()),
+                header.system_time.map(FileTime::unix_seconds),
                 Some(i64::from(machine.crash_time)),
                 "{what}"
             );
@@ -376,7 +376,9 @@ proptest! {
             }
         }
         if let Some(memory) = dump.physical() {
-            for (pfn, page) in &oracle.pages {
+            // In the first page of plain memory firmware's vectors lie.
+            let told = oracle.pages.iter().filter(|(pfn, _)| kind != Kind::Raw || **pfn > 0);
+            for (pfn, page) in told {
                 let mut found = vec![0; 0x1000];
                 prop_assert_eq!(memory.read_physical(PhysAddr(pfn << 12), &mut found), Ok(0x1000));
                 prop_assert!(&found == page, "{:?} page {:#x}", kind, pfn);
