@@ -115,6 +115,7 @@ pub(crate) const ALL: &[Group] = &[
             &dps::DDS,
             &dps::DPA,
             &dps::DPU,
+            &dps::DPP,
             &s::COMMAND,
         ],
     },

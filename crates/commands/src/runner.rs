@@ -1,10 +1,10 @@
 //! Runs lines: the one place that knows both the commands and the session they work on.
 
 use crate::answer::{Answer, Outcome, Status, Stop};
-use crate::line::{Invocation, UnknownCommand, parse_part, parts};
+use crate::line::{Invocation, UnknownCommand, Which, parse_part, parts};
 use crate::output::Output;
 use crate::session::Session;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stopcode_base::visible;
 
 /// Longer lines are not read.
@@ -39,12 +39,41 @@ fn outcome(session: &mut Session, text: &str, output: &mut Output) -> Outcome {
     let invocation = parse_part(text).map_err(|UnknownCommand(name)| {
         Stop::Failed(format!("Couldn't resolve error at '{name}': no such command; .help lists them"))
     })?;
-    let Some(processor) = invocation.processor else { return invoke(session, &invocation, output) };
     let selection = session.selection();
-    session.select_processor(processor)?;
-    let outcome = invoke(session, &invocation, output);
+    let outcome = match invocation.processor {
+        None => return invoke(session, &invocation, output),
+        Some(Which::One(number)) => on(session, number, &invocation, output),
+        Some(Which::All) => on_all(session, &invocation, output),
+    };
     session.select_again(selection);
     outcome
+}
+
+fn on(session: &mut Session, number: u32, invocation: &Invocation<'_>, output: &mut Output) -> Outcome {
+    session.select_processor(number)?;
+    invoke(session, invocation, output)
+}
+
+/// Runs a command on each processor; what one does not hold is said in its place.
+fn on_all(session: &mut Session, invocation: &Invocation<'_>, output: &mut Output) -> Outcome {
+    let numbers: Vec<u32> = session.machine().processors().iter().map(|processor| processor.number).collect();
+    if numbers.is_empty() {
+        return Err(Stop::unknown("no processor's control block (KPRCB) is in this dump"));
+    }
+    let mut all = Vec::new();
+    for number in numbers {
+        output.line(format!("Processor {number}:"))?;
+        match on(session, number, invocation, output) {
+            Ok(data) => all.push(json!({"processor": number, "data": data})),
+            Err(Stop::Unknown(why)) => {
+                output.line(&why)?;
+                all.push(json!({"processor": number, "data": null, "reason": why}));
+            }
+            Err(stop) => return Err(stop),
+        }
+        output.line("")?;
+    }
+    Ok(Value::Array(all))
 }
 
 fn invoke(session: &mut Session, invocation: &Invocation<'_>, output: &mut Output) -> Outcome {

@@ -142,6 +142,18 @@ impl Machine {
         stacks::of_registers(&self.core, self.processors(), registers, thread, processor)
     }
 
+    /// Registers of frame `number` of the stack that [`Self::walk`] finds, and which general registers of them are known (bit
+    /// n: register n); `None` where no unwind data led to the frame.
+    pub fn frame_registers(
+        &self,
+        registers: &Registers,
+        thread: Option<VirtAddr>,
+        processor: Option<u32>,
+        number: usize,
+    ) -> Option<(Registers, u32)> {
+        stacks::frame_registers(&self.core, self.processors(), registers, (thread, processor), number)
+    }
+
     /// Registers at the call of KeBugCheckEx, where the dump holds them.
     pub fn bug_check_registers(&self) -> Option<Registers> {
         let crashed = self.processors().iter().find(|processor| processor.crashed);

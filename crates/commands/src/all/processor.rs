@@ -16,7 +16,7 @@ pub(super) const COMMAND: Command = Command {
     letters: "",
     parameters: &[Parameter::optional("Ns", Kind::Word)],
     what: "the processors, or the selection of one",
-    details: "`~Nk` and the like run one command on processor N.",
+    details: "`~Nk` and the like run one command on processor N, `~*k` on each.",
     examples: &[("~", "a line a processor"), ("~3s", "processor 3 from now on")],
     run: |session, arguments, output| match arguments.text("Ns") {
         None => list(session, output),
