@@ -194,7 +194,7 @@ fn faults(session: &mut Session, name: &str, found: &mut BTreeMap<String, String
 }
 
 fn listed(found: &BTreeMap<String, String>) -> String {
-    found.iter().map(|(fault, name)| format!("{name}: {fault}\n")).collect()
+    found.iter().map(|(fault, name)| format!("{name}: {fault}")).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
