@@ -45,6 +45,8 @@ pub(crate) fn parse_part(part: &str) -> Result<Invocation<'_>, UnknownCommand> {
     let (processor, rest) = prefix(part);
     let end = name_length(rest);
     let (name, arguments) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    // WinDbg's `?` alone is its help.
+    let name = if name == "?" && arguments.trim().is_empty() { ".help" } else { name };
     match named(name) {
         Some((command, letters)) => {
             Ok(Invocation { command, processor, letters, arguments: arguments.trim() })
@@ -106,6 +108,7 @@ mod tests {
     #[test]
     fn names_end_where_arguments_begin() {
         assert_eq!(parsed("?1+2"), [("?", None, "", "1+2")]);
+        assert_eq!(parsed("?"), [(".help", None, "", "")]);
         assert_eq!(parsed("u."), [("u", None, "", ".")]);
         assert_eq!(parsed("dps@rsp"), [("dps", None, "", "@rsp")]);
         assert_eq!(

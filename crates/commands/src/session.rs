@@ -1,23 +1,17 @@
 //! A debugging session: the crashed machine, and what was selected.
 
-use crate::answer::{Answer, Status, Stop};
-use crate::arguments::Arguments;
+use crate::answer::Stop;
 use crate::expression::{ExpressionError, Names, evaluate};
-use crate::line::{UnknownCommand, parse_part, parts};
-use crate::output::Output;
 use crate::scope::Scope;
 use crate::{registers, symbols};
-use serde_json::Value;
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use stopcode_analysis::{MachineWitness, Verdict, judge};
-use stopcode_base::{VirtAddr, visible};
+use stopcode_base::VirtAddr;
 use stopcode_kernel::{Machine, Module, Processor};
 
-/// Longer lines are not read.
-const LONGEST_LINE: usize = 0x1_0000;
 /// Pseudo-registers `$t0` to `$t19`.
 const TEMPORARIES: usize = 20;
 
@@ -61,48 +55,6 @@ impl Session {
             next_code: None,
             quit: false,
         }
-    }
-
-    /// Runs a line; one answer a command.
-    pub fn run(&mut self, line: &str) -> Vec<Answer> {
-        if line.len() > LONGEST_LINE {
-            let reason = format!("a line has at most {LONGEST_LINE} bytes, this one has {}", line.len());
-            return vec![ended(String::new(), String::new(), None, Err(Stop::Failed(reason)))];
-        }
-        let mut answers = Vec::new();
-        for part in parts(line) {
-            if self.quit {
-                break;
-            }
-            answers.push(self.run_one(part));
-        }
-        answers
-    }
-
-    /// Runs one command.
-    pub fn run_one(&mut self, text: &str) -> Answer {
-        let command = visible(text.trim());
-        let mut output = Output::new(Arc::clone(&self.cancel));
-        let outcome = self.outcome(text.trim(), &mut output);
-        let (text, note) = output.into_parts();
-        ended(command, text, note, outcome)
-    }
-
-    fn outcome(&mut self, text: &str, output: &mut Output) -> Result<Value, Stop> {
-        let invocation = parse_part(text).map_err(|UnknownCommand(name)| {
-            Stop::Failed(format!("Couldn't resolve error at '{name}': no such command; .help lists them"))
-        })?;
-        let Some(processor) = invocation.processor else {
-            let arguments =
-                Arguments::parse(invocation.command, invocation.letters, invocation.arguments, self)?;
-            return (invocation.command.run)(self, &arguments, output);
-        };
-        let (scope, frame) = (self.scope.clone(), self.frame);
-        self.select_processor(processor)?;
-        let outcome = Arguments::parse(invocation.command, invocation.letters, invocation.arguments, self)
-            .and_then(|arguments| (invocation.command.run)(self, &arguments, output));
-        (self.scope, self.frame) = (scope, frame);
-        outcome
     }
 
     /// Set to true by whoever wants the running command to end; a host sets it back before the next.
@@ -151,6 +103,16 @@ impl Session {
             let why = self.machine.context().reason().unwrap_or("no registers are in this dump").to_owned();
             Stop::Unknown(why)
         })
+    }
+
+    /// The selected context and frame, to come back to.
+    pub(crate) fn selection(&self) -> (Option<Scope>, usize) {
+        (self.scope.clone(), self.frame)
+    }
+
+    /// Comes back to what was selected.
+    pub(crate) fn select_again(&mut self, (scope, frame): (Option<Scope>, usize)) {
+        (self.scope, self.frame) = (scope, frame);
     }
 
     /// Selects a context.
@@ -310,19 +272,6 @@ fn home(machine: &Machine) -> Option<Scope> {
         Scope::new(context.registers, context.origin.clone()).knowing(context.known)
     };
     Some(scope.of(thread, processor))
-}
-
-fn ended(command: String, text: String, note: Option<String>, outcome: Result<Value, Stop>) -> Answer {
-    let (status, reason, data) = match outcome {
-        Ok(data) => (Status::Answer, note, data),
-        Err(Stop::Unknown(why)) => (Status::Unknown, Some(visible(&why)), Value::Null),
-        Err(Stop::Failed(why)) => (Status::Failed, Some(visible(&why)), Value::Null),
-        Err(Stop::Interrupted) => (Status::Failed, Some("interrupted".to_owned()), Value::Null),
-        Err(Stop::TooLong) => {
-            (Status::Answer, Some("the output is cut: ask for less".to_owned()), Value::Null)
-        }
-    };
-    Answer { command, status, reason, text, data }
 }
 
 fn temporary(name: &str) -> Option<usize> {

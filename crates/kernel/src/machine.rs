@@ -9,6 +9,7 @@ use crate::hardware::whea::ErrorRecord;
 use crate::hardware::{blackbox, system, whea};
 use crate::identity::Build;
 use crate::irp::Irp;
+use crate::modules::compare::{self, ImageCheck};
 use crate::modules::images::CodeMemory;
 use crate::modules::module::{Module, UnloadedModule};
 use crate::processors::descriptors::{IdtEntry, TaskState};
@@ -104,6 +105,11 @@ impl Machine {
     /// Unloaded drivers, newest first.
     pub fn unloaded(&self) -> &[UnloadedModule] {
         &self.core.unloaded
+    }
+
+    /// A module's code in memory beside the file it was loaded from; missing where no such file is at hand.
+    pub fn check_image(&self, module: &Module) -> Fact<ImageCheck> {
+        compare::compare(&self.core, module)
     }
 
     /// What an address belongs to.

@@ -1,7 +1,8 @@
 //! `!cpuinfo`
 
 use super::facts::{Record, processors};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::hex;
 use serde_json::{Value, json};
 use stopcode_kernel::Hypervisor;

@@ -3,8 +3,9 @@
 use super::memory::{MOST_MISSING, bytes, letters, missing, range, value};
 use crate::answer::Outcome;
 use crate::arguments::Arguments;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, hex, quad};
 use serde_json::json;

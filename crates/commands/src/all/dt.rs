@@ -2,8 +2,9 @@
 
 use crate::answer::{Outcome, Stop};
 use crate::arguments::word;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, quad};
 use crate::symbols::modules;

@@ -1,7 +1,8 @@
 //! `!error`
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::hex;
 use serde_json::json;
 use stopcode_knowledge::ntstatus;

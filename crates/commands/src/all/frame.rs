@@ -2,7 +2,8 @@
 
 use super::shared::{call_site, known, return_address, stack};
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::address;
 use serde_json::json;
 

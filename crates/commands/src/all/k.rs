@@ -3,8 +3,9 @@
 use super::shared::{call_site, known, return_address, stack};
 use crate::answer::Outcome;
 use crate::arguments::Arguments;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, quad};
 use serde_json::{Value, json};

@@ -2,8 +2,9 @@
 
 use super::shared::known;
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, site};
 use serde_json::{Value, json};

@@ -2,9 +2,10 @@
 
 use super::code;
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::expression::{Names, evaluate};
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::registers::flags_text;
 use crate::scope::Scope;
 use crate::session::Session;

@@ -3,9 +3,10 @@
 use super::memory::letters;
 use crate::answer::{Outcome, Stop};
 use crate::arguments::{Range, range, word};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::expression::evaluate_start;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::address;
 use serde_json::json;

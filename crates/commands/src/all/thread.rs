@@ -1,7 +1,8 @@
 //! `.thread`: selecting a thread.
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::scope::Scope;
 use crate::show::address;
 use serde_json::json;

@@ -3,8 +3,9 @@
 use super::code::{LONGEST, described, heading, line, of_bytes, tell_origin};
 use super::memory::missing;
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::address;
 use serde_json::json;

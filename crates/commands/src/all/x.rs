@@ -1,7 +1,8 @@
 //! `x`: symbols by name.
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::pattern::fits;
 use crate::show::address;
 use crate::symbols::{modules, no_symbols};
