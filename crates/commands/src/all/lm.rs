@@ -191,7 +191,11 @@ fn in_full(module: &Module, output: &mut Output) -> Result<(), Stop> {
         output.line(format!("    File version:     {version}"))?;
     }
     let Some(driver) = stopcode_knowledge::driver(&module.image) else { return Ok(()) };
-    output.line(format!("    Known as:         {} ({})", driver.product, driver.vendor))
+    output.line(format!("    Known as:         {} ({})", driver.product, driver.vendor))?;
+    match &driver.known_problem {
+        Some(problem) => output.line(format!("    Known for:        {problem}")),
+        None => Ok(()),
+    }
 }
 
 fn described(machine: &Machine, module: &Module) -> Value {
