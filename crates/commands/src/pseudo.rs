@@ -34,7 +34,8 @@ pub(crate) fn register(session: &Session, name: &str) -> Option<Result<u64, Stri
                 Arch::X86 => "eax",
                 _ => "rax",
             };
-            return session.register(register);
+            let held = session.register(register);
+            held.unwrap_or_else(|| Err(format!("{register} is not in this dump")))
         }
         "thread" => address(session.thread()),
         "proc" => address(session.process()),

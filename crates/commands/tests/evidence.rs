@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use stopcode_analysis::Evidence;
 use stopcode_base::Memory;
-use stopcode_commands::{Answer, Session, Status};
+use stopcode_commands::{Answer, Session, Status, run};
 use stopcode_dump::Dump;
 use stopcode_kernel::Machine;
 use stopcode_symbols::SymbolSource;
@@ -169,8 +169,8 @@ fn one_bit_makes(session: &Session, item: &Evidence, code: &str) -> bool {
 /// What is wrong with an item: a command that does not answer, or that does not show what the item quotes.
 fn fault(session: &mut Session, item: &Evidence) -> Option<String> {
     let Some(line) = &item.command else { return Some(format!("no command: {}", item.text)) };
-    session.run(".cxr");
-    let answers = session.run(line);
+    run(session, ".cxr");
+    let answers = run(session, line);
     if let Some(answer) = answers.iter().find(|answer| answer.status != Status::Answer) {
         return Some(format!("{line}: {answer:?}: {}", item.text));
     }
