@@ -44,7 +44,7 @@ fn container(streams: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-fn section(name: &[u8; 8], rva: u32, size: u32, flags: u32) -> Vec<u8> {
+fn section(name: [u8; 8], rva: u32, size: u32, flags: u32) -> Vec<u8> {
     let mut header = name.to_vec();
     header.extend(words(&[size, rva, size, 0x400, 0, 0, 0, flags]));
     header
@@ -79,10 +79,10 @@ fn pdb(records: &[u8], map: Option<&[(u32, u32)]>) -> Vec<u8> {
     const CODE: u32 = 0x6000_0020;
     const NUMBERS: u32 = 0xc000_0040;
     let before =
-        [section(b".text\0\0\0", TEXT, TEXT_SIZE, CODE), section(b".data\0\0\0", DATA, DATA_SIZE, NUMBERS)];
+        [section(*b".text\0\0\0", TEXT, TEXT_SIZE, CODE), section(*b".data\0\0\0", DATA, DATA_SIZE, NUMBERS)];
     let after = [
-        section(b".text\0\0\0", TEXT, MOVED_SIZE, CODE),
-        section(b".data\0\0\0", 0x2_0000, DATA_SIZE, NUMBERS),
+        section(*b".text\0\0\0", TEXT, MOVED_SIZE, CODE),
+        section(*b".data\0\0\0", 0x2_0000, DATA_SIZE, NUMBERS),
     ];
     let mut info = words(&[20_000_404, 0, 1]);
     info.extend([7; 16]);
