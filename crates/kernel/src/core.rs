@@ -64,7 +64,7 @@ impl Core {
 
     /// The images of the modules, as far as memory and files hold them.
     pub(crate) fn images(&self) -> LoadedImages<'_> {
-        LoadedImages::new(&self.modules, &self.dump, &self.files)
+        LoadedImages::new(&self.modules, &self.dump, &self.files, &self.code)
     }
 
     pub(crate) fn stop(&self) -> StopCode {

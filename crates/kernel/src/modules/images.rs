@@ -2,13 +2,13 @@
 //!
 //! A file is taken where its time stamp and size are the module's. Memory comes first: it is what ran.
 
-use crate::modules::code::names_for;
+use crate::modules::code::{CodeMap, names_for};
 use crate::modules::module::Module;
 use std::cell::OnceCell;
 use stopcode_base::{Memory, MissReason, VirtAddr};
 use stopcode_image::{CodeView, Headers, Image};
 use stopcode_symbols::SymbolSource;
-use stopcode_unwind::{ImageView, Images, X64Rules};
+use stopcode_unwind::{FrameData, ImageView, Images, X64Rules};
 
 /// Files of images, read when first asked for: one per module, none where none fits.
 pub(crate) struct ImageFiles {
@@ -80,6 +80,7 @@ pub(crate) struct LoadedImages<'a> {
     modules: &'a [Module],
     memory: &'a dyn Memory,
     files: &'a ImageFiles,
+    code: &'a CodeMap,
     found: Vec<OnceCell<Option<Loaded<'a>>>>,
     /// Indices of modules, by base.
     by_base: Vec<usize>,
@@ -87,11 +88,16 @@ pub(crate) struct LoadedImages<'a> {
 }
 
 impl<'a> LoadedImages<'a> {
-    pub(crate) fn new(modules: &'a [Module], memory: &'a dyn Memory, files: &'a ImageFiles) -> Self {
+    pub(crate) fn new(
+        modules: &'a [Module],
+        memory: &'a dyn Memory,
+        files: &'a ImageFiles,
+        code: &'a CodeMap,
+    ) -> Self {
         let mut by_base: Vec<usize> = (0..modules.len()).collect();
         by_base.sort_by_key(|index| modules.get(*index).map(|module| module.base));
         let found = modules.iter().map(|_| OnceCell::new()).collect();
-        Self { modules, memory, files, found, by_base, rules: X64Rules::new() }
+        Self { modules, memory, files, code, found, by_base, rules: X64Rules::new() }
     }
 
     /// An image whose headers are in memory as the loader recorded them, or whose file is at hand. What of it is in
@@ -127,6 +133,10 @@ impl Images for LoadedImages<'_> {
         let module = self.modules.get(index).filter(|module| module.contains(address))?;
         let loaded = self.found.get(index)?.get_or_init(|| self.load(index, module)).as_ref()?;
         Some(ImageView { base: loaded.base, pdata: loaded.function_table, memory: loaded })
+    }
+
+    fn frame_data(&self, address: VirtAddr) -> Option<FrameData<'_>> {
+        self.code.frame_data(address)
     }
 
     fn rules(&self) -> Option<&X64Rules> {
