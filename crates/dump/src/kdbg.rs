@@ -1,6 +1,7 @@
 //! `KDDEBUGGER_DATA64`: the kernel's own table of what a debugger needs to know about it.
 //!
-//! It only grows: a field beyond the `Size` that the block states does not exist in that kernel, which is not the
+//! x86 keeps it in the same 64-bit form, with the sign of its addresses extended; here they are as wide as the
+//! processor's. It only grows: a field beyond the `Size` that the block states does not exist in that kernel, which is not the
 //! same as being zero. The table of fields is in `fields.rs`.
 
 mod encoded;
@@ -102,12 +103,21 @@ impl Kdbg {
         fields::FIELDS.iter().filter_map(|field| Some((field.name, field.kind, self.value(*field)?)))
     }
 
+    /// An address without its sign extended, where the kernel's own address says that it is x86's: no 64-bit Windows
+    /// lies that high.
+    fn own_width(&self, word: u64) -> u64 {
+        const KERN_BASE: usize = 0x18;
+        let is_extended = |address: u64| address >> 31 == 0x1_ffff_ffff;
+        let narrow = is_extended(word) && u64_at(&self.bytes, KERN_BASE).is_some_and(is_extended);
+        if narrow { word & 0xffff_ffff } else { word }
+    }
+
     fn value(&self, field: Field) -> Option<u64> {
         let at = usize::from(field.offset);
         let word = match field.size {
             2 => u64::from(u16_at(&self.bytes, at)?),
             4 => u64::from(u32_at(&self.bytes, at)?),
-            _ => u64_at(&self.bytes, at)?,
+            _ => self.own_width(u64_at(&self.bytes, at)?),
         };
         Some(match field.bits {
             Some((lowest, count)) => word >> lowest & ((1 << count) - 1),
@@ -137,6 +147,20 @@ mod tests {
         let new = Kdbg::parse(&block(0x360, 0x400)).unwrap();
         assert_eq!(new.get("OffsetKThreadStackLimit"), Some(0));
         assert_eq!(new.get("PteBase"), None);
+    }
+
+    #[test]
+    fn x86_addresses_are_as_wide_as_its_own() {
+        let with = |base: u64| {
+            let mut bytes = block(0x340, 0x340);
+            bytes[0x18..0x20].copy_from_slice(&base.to_le_bytes());
+            bytes[0x48..0x50].copy_from_slice(&0xffff_ffff_8054_a6c0_u64.to_le_bytes());
+            Kdbg::parse(&bytes).unwrap()
+        };
+        let x86 = with(0xffff_ffff_804d_7000);
+        assert_eq!(x86.kern_base(), Some(VirtAddr(0x804d_7000)));
+        assert_eq!(x86.get("PsLoadedModuleList"), Some(0x8054_a6c0));
+        assert_eq!(with(0xffff_f800_0280_0000).get("PsLoadedModuleList"), Some(0xffff_ffff_8054_a6c0));
     }
 
     #[test]

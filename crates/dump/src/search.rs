@@ -222,6 +222,14 @@ impl KernelImage {
         Some(Self { base, machine, arch: Arch::from_machine(machine), data: data.collect() })
     }
 
+    /// The base as the block has it: with the sign of an x86 address extended.
+    fn extended_base(&self) -> VirtAddr {
+        match self.arch {
+            Some(Arch::X86) => VirtAddr(i64::from(self.base.0 as i32) as u64),
+            _ => self.base,
+        }
+    }
+
     /// The debugger data block in the image's data, plain or encoded, and where it lies.
     pub(crate) fn kdbg(&self, memory: &dyn Memory) -> Option<(VirtAddr, Kdbg)> {
         let mut left = MOST_DATA;
@@ -233,14 +241,15 @@ impl KernelImage {
                 let at = start.plus(page);
                 let bytes = memory.read_available(at, PAGE_SIZE as usize + 0x18);
                 let (words, _) = bytes.as_chunks::<8>();
+                let base = self.extended_base();
                 for (window, offset) in words.array_windows::<4>().zip((0_u64..).step_by(8)) {
                     let words = window.map(u64::from_le_bytes);
-                    if !Kdbg::may_start_with(words, self.base) {
+                    if !Kdbg::may_start_with(words, base) {
                         continue;
                     }
                     let at = at.plus(offset);
                     let block = memory.read_available(at, 0x1000);
-                    let kdbg = Kdbg::parse(&block).or_else(|| Kdbg::decode(&block, self.base));
+                    let kdbg = Kdbg::parse(&block).or_else(|| Kdbg::decode(&block, base));
                     if let Some(kdbg) = kdbg.filter(|kdbg| kdbg.kern_base() == Some(self.base)) {
                         return Some((at, kdbg));
                     }

@@ -160,7 +160,8 @@ pub(crate) fn parse(file: &Arc<Vec<u8>>, header: &Header, problems: &mut Vec<Pro
     let driver_table = locator.table("driver list", shape.drivers, driver_count, entries.driver_size);
     let unloaded = unloaded_table(&mut locator, &entries);
     let blocks = block_table(&mut locator);
-    let mm = locator.part("memory manager's numbers", shape.mm, 0x50);
+    // Six words, then seven counts as wide as a pointer.
+    let mm = locator.part("memory manager's numbers", shape.mm, 0x18 + 7 * shape.pointer_size());
 
     let end = dump_end(file, &shape, problems);
     // Of the 32-bit form only the size is known to differ.
@@ -363,9 +364,7 @@ fn check_kdbg(kdbg: Option<&Kdbg>, header: &Header, problems: &mut Vec<Problem>)
         let what = format!("only {:#x} of its {:#x} bytes are there", kdbg.bytes().len(), kdbg.size());
         problems.push(Problem::new(Severity::Warning, place, what));
     }
-    // The block extends the sign of 32-bit addresses, the header does not.
-    let own = |address| if header.bits == Bits::B32 { address & 0xffff_ffff } else { address };
-    let stated = kdbg.get("PsLoadedModuleList").map(own).map(VirtAddr);
+    let stated = kdbg.get("PsLoadedModuleList").map(VirtAddr);
     if let (Some(stated), Some(list)) = (stated, header.ps_loaded_module_list)
         && stated != list
     {

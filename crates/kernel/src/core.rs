@@ -11,6 +11,7 @@ use crate::reading::types::OwnTypes;
 use crate::stacks::stack::Place;
 use crate::threads::crashing;
 use std::cell::OnceCell;
+use std::path::PathBuf;
 use stopcode_base::{Arch, Memory, VirtAddr, file_name};
 use stopcode_dump::Dump;
 use stopcode_knowledge as knowledge;
@@ -65,6 +66,11 @@ impl Core {
     /// The images of the modules, as far as memory and files hold them.
     pub(crate) fn images(&self) -> LoadedImages<'_> {
         LoadedImages::new(&self.modules, &self.dump, &self.files, &self.code)
+    }
+
+    /// The file that a module was loaded from, where one with its time stamp and size is at hand.
+    pub(crate) fn image_file(&self, module: &Module) -> Option<(PathBuf, Vec<u8>)> {
+        self.files.find(module)
     }
 
     pub(crate) fn stop(&self) -> StopCode {

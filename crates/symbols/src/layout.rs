@@ -63,7 +63,7 @@ pub struct Wanted<'a> {
 /// Why there is no layout.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NoLayout {
-    /// The pack is of x64 kernels, and of this one nothing can be inferred from them.
+    /// The packs are of x64 and x86 kernels, and of this one nothing can be inferred from them.
     #[error("no layouts of {0} kernels are built in")]
     Architecture(Arch),
     /// The pack has no kernel of this build, and the dump gives no sizes to compare with others.
@@ -91,11 +91,11 @@ impl Layouts {
     /// # Errors
     /// If none can be trusted; the error says why.
     pub fn for_kernel(wanted: &Wanted<'_>) -> Result<Layout, NoLayout> {
-        if wanted.arch != Arch::X64 {
+        if wanted.arch == Arch::Arm64 {
             return inferred::fields(wanted).map(|fields| Layout::inferred(fields, wanted));
         }
         let branch = branch(wanted.build);
-        let same: Vec<&Set> = pack::sets().iter().filter(|set| of_branch(set, branch)).collect();
+        let same: Vec<&Set> = pack::sets(wanted.arch).iter().filter(|set| of_branch(set, branch)).collect();
         if same.is_empty() {
             return nearest(wanted, branch);
         }
@@ -148,12 +148,13 @@ fn nearest(wanted: &Wanted<'_>, build: u32) -> Result<Layout, NoLayout> {
         builds.map(|(there, _)| (there.abs_diff(build), there)).min()
     };
     let alike = |set: &&Set| Family::ALL.iter().all(|family| family.size_in(set) == Some(family.size(sizes)));
-    let closest = pack::sets().iter().filter(alike).filter_map(distance).min();
+    let closest = pack::sets(wanted.arch).iter().filter(alike).filter_map(distance).min();
     let Some((_, there)) = closest else {
-        let nearest = pack::sets().iter().filter_map(distance).min().map_or(0, |(_, there)| there);
+        let nearest = pack::sets(wanted.arch).iter().filter_map(distance).min().map_or(0, |(_, there)| there);
         return Err(NoLayout::SizesDiffer { build: wanted.build, nearest });
     };
-    let sets = pack::sets().iter().filter(alike).filter(|set| of_branch(set, branch(there))).collect();
+    let sets =
+        pack::sets(wanted.arch).iter().filter(alike).filter(|set| of_branch(set, branch(there))).collect();
     Ok(Layout::new(sets, Choice::Nearest { build: wanted.build, there }, wanted))
 }
 
@@ -503,13 +504,27 @@ mod tests {
         assert_eq!(layout.field("_NONSENSE", "X"), None);
     }
 
+    /// Figures of the public headers: pointers are four bytes wide, and the processor's number moved with its groups.
+    #[test]
+    fn an_x86_kernel_has_a_pack_of_its_own() {
+        let x86 = |build| Layouts::for_kernel(&Wanted { arch: Arch::X86, ..wanted(build, None) }).unwrap();
+        let place = |build, ty, field| x86(build).field(ty, field).map(|field| field.offset);
+        assert_eq!(place(2600, "_KPRCB", "Number"), Some(0x10));
+        assert_eq!(place(7601, "_KPRCB", "Number"), Some(0x3cc));
+        assert_eq!(place(7601, "_EPROCESS", "ImageFileName"), Some(0x16c));
+        assert_eq!(place(19041, "_KTRAP_FRAME", "Eip"), Some(0x68));
+        assert_eq!((x86(7601).size("_KPRCB"), x86(7601).size("_LIST_ENTRY")), (Some(0x3628), Some(8)));
+        let unknown = Layouts::for_kernel(&Wanted { arch: Arch::X86, ..wanted(26100, None) });
+        assert_eq!(unknown.unwrap_err(), NoLayout::UnknownBuild(26100));
+    }
+
     #[test]
     fn a_build_without_revision_tells_what_its_updates_agree_on() {
         let layout = Layouts::for_kernel(&wanted(19045, Some(SIZES_19041))).unwrap();
         assert!(layout.provenance().starts_with("layout of build 19045 (what "), "{layout}");
         assert!(layout.provenance().ends_with("sizes agree"), "{layout}");
         assert_eq!(layout.field("_KPRCB", "IpiFrozen").unwrap().offset, 0x2d88);
-        let variants = pack::sets().iter().filter(|set| of_branch(set, 19041));
+        let variants = pack::sets(Arch::X64).iter().filter(|set| of_branch(set, 19041));
         let places = variants.map(|set| set.ty("_KUSER_SHARED_DATA").map(|ty| ty.size));
         assert_eq!(layout.size("_KUSER_SHARED_DATA"), agreed(places));
     }

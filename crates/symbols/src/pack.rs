@@ -1,6 +1,8 @@
-//! The built-in layouts, as `data/layouts.tsv` holds them (its first lines say how).
+//! The built-in layouts, as `data/layouts.tsv` and `data/layouts-x86.tsv` hold them (their first lines say how).
 
 use std::sync::OnceLock;
+
+use stopcode_base::Arch;
 
 use crate::layout::Field;
 
@@ -52,15 +54,36 @@ pub(crate) fn build_and_revision(version: &str) -> Option<(u32, u32)> {
     Some((build, parts.next().map_or(Some(0), |revision| revision.parse().ok())?))
 }
 
-/// All sets, by version.
-pub(crate) fn sets() -> &'static [Set] {
-    static TYPES: OnceLock<Vec<(u32, Type)>> = OnceLock::new();
-    static SETS: OnceLock<Vec<Set>> = OnceLock::new();
-    let text = include_str!("../data/layouts.tsv");
-    SETS.get_or_init(|| {
-        let types = TYPES.get_or_init(|| text.lines().filter_map(parse_type).collect());
-        text.lines().filter_map(|line| parse_set(line, types)).collect()
-    })
+/// One file, and what was read of it.
+struct Pack {
+    text: &'static str,
+    types: OnceLock<Vec<(u32, Type)>>,
+    sets: OnceLock<Vec<Set>>,
+}
+
+static X64: Pack = Pack::new(include_str!("../data/layouts.tsv"));
+static X86: Pack = Pack::new(include_str!("../data/layouts-x86.tsv"));
+
+impl Pack {
+    const fn new(text: &'static str) -> Self {
+        Self { text, types: OnceLock::new(), sets: OnceLock::new() }
+    }
+
+    fn sets(&'static self) -> &'static [Set] {
+        self.sets.get_or_init(|| {
+            let types = self.types.get_or_init(|| self.text.lines().filter_map(parse_type).collect());
+            self.text.lines().filter_map(|line| parse_set(line, types)).collect()
+        })
+    }
+}
+
+/// All sets of an architecture, by version.
+pub(crate) fn sets(arch: Arch) -> &'static [Set] {
+    match arch {
+        Arch::X64 => X64.sets(),
+        Arch::X86 => X86.sets(),
+        _ => &[],
+    }
 }
 
 fn parse_type(line: &'static str) -> Option<(u32, Type)> {
@@ -106,20 +129,21 @@ mod tests {
 
     #[test]
     fn every_line_is_read() {
-        let text = include_str!("../data/layouts.tsv");
-        let count = |prefix: &str| text.lines().filter(|line| line.starts_with(prefix)).count();
-        assert_eq!(sets().len(), count("L\t"));
-        assert_eq!(text.lines().filter_map(parse_type).count(), count("T\t"));
-        let fields: usize = text.lines().filter_map(parse_type).map(|(_, ty)| ty.fields.len()).sum();
-        let written =
-            text.lines().filter(|line| line.starts_with("T\t")).map(|line| line.matches('=').count());
-        assert_eq!(fields, written.sum::<usize>());
-        for set in sets() {
-            assert!(set.versions.iter().all(|version| build_and_revision(version).is_some()));
-            assert!(set.types.is_sorted_by_key(|ty| ty.name));
-            assert_eq!(set.ty("_LIST_ENTRY").unwrap().size, 16, "{:?}", set.versions);
-            for ty in ["_KPRCB", "_KTHREAD", "_ETHREAD", "_KPROCESS", "_EPROCESS"] {
-                assert!(set.ty(ty).is_some(), "{ty} of {:?}", set.versions);
+        for (arch, pack, list_entry) in [(Arch::X64, &X64, 16), (Arch::X86, &X86, 8)] {
+            let count = |prefix: &str| pack.text.lines().filter(|line| line.starts_with(prefix)).count();
+            assert_eq!(sets(arch).len(), count("L\t"));
+            let types = || pack.text.lines().filter_map(parse_type);
+            assert_eq!(types().count(), count("T\t"));
+            let fields: usize = types().map(|(_, ty)| ty.fields.len()).sum();
+            let lines = pack.text.lines().filter(|line| line.starts_with("T\t"));
+            assert_eq!(fields, lines.map(|line| line.matches('=').count()).sum::<usize>());
+            for set in sets(arch) {
+                assert!(set.versions.iter().all(|version| build_and_revision(version).is_some()));
+                assert!(set.types.is_sorted_by_key(|ty| ty.name));
+                assert_eq!(set.ty("_LIST_ENTRY").unwrap().size, list_entry, "{:?}", set.versions);
+                for ty in ["_KPRCB", "_KTHREAD", "_ETHREAD", "_KPROCESS", "_EPROCESS"] {
+                    assert!(set.ty(ty).is_some(), "{ty} of {:?}", set.versions);
+                }
             }
         }
     }

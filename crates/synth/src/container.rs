@@ -11,11 +11,10 @@ mod uefi;
 use crate::machine::{Arch, Machine};
 use crate::physical::{self, PAGE_SIZE, Physical};
 use crate::record::Record;
+use crate::triage::header_size;
 use crate::{Error, blobs, kdbg, memory, triage};
 use std::io::{Cursor, Seek, SeekFrom, Write};
 
-/// Bytes of the dump header, and where the container's own starts.
-const HEADER_SIZE: usize = 0x2000;
 /// Bit of the header's attributes: written from a live system.
 const LIVE: u32 = 1 << 4;
 
@@ -116,6 +115,17 @@ impl Kind {
         }
     }
 
+    /// True where Windows, its debuggers or the machines it runs on write this kind for `arch`, and so does this crate.
+    /// Of 32 bits neither newer debuggers' dumps nor firmware's are documented; QEMU's form is written for x64 only.
+    #[must_use]
+    pub const fn is_of(self, arch: Arch) -> bool {
+        match self {
+            Self::RdmpKernel | Self::RdmpUser | Self::RdmpFull | Self::Uefi => !matches!(arch, Arch::X86),
+            Self::QemuElf => matches!(arch, Arch::X64),
+            _ => true,
+        }
+    }
+
     /// True for an image of physical memory without a dump header: no kernel has prepared it for debuggers.
     const fn is_image(self) -> bool {
         matches!(self, Self::Raw | Self::QemuElf | Self::Uefi)
@@ -143,11 +153,17 @@ pub fn write(machine: &Machine, kind: Kind) -> Result<Vec<u8>, Error> {
 /// [`Error`] names it. [`Error::File`] if `out` cannot be written.
 pub fn write_to(machine: &Machine, kind: Kind, out: &mut (impl Write + Seek)) -> Result<(), Error> {
     let mut out = Out(out);
+    if !kind.is_of(machine.arch) {
+        return Err(Error::Contradiction(format!(
+            "the kind {} is not written for this processor",
+            kind.name()
+        )));
+    }
     if kind == Kind::Triage {
         return out.bytes(&triage::write(machine)?);
     }
     if kind == Kind::Header {
-        return out.bytes(&header(machine, kind, HEADER_SIZE as u64)?.into_bytes());
+        return out.bytes(&header(machine, kind, header_size(machine.arch) as u64)?.into_bytes());
     }
     let (image, layout) = memory::of(machine)?;
     let block = kdbg::block(machine, &layout)?;
@@ -155,9 +171,6 @@ pub fn write_to(machine: &Machine, kind: Kind, out: &mut (impl Write + Seek)) ->
     let pages = physical::build(machine, &layout, &image, &block)?;
     match kind {
         Kind::Raw => return raw(&pages, &mut out),
-        Kind::QemuElf if machine.arch != Arch::X64 => {
-            return Err(Error::Contradiction("QEMU's form is written for x64 only".to_owned()));
-        }
         Kind::QemuElf => return elf::write(machine, &pages, &mut out),
         Kind::Uefi => return uefi::write(machine, &pages, &mut out),
         _ => {}
@@ -165,15 +178,15 @@ pub fn write_to(machine: &Machine, kind: Kind, out: &mut (impl Write + Seek)) ->
     let mut header = header(machine, kind, 0)?;
     let body = match kind {
         Kind::Full => {
-            ranges::in_header(&mut header, &pages)?;
+            ranges::in_header(machine.arch, &mut header, &pages)?;
             Vec::new()
         }
-        Kind::Summary => bitmap::old(&pages)?,
-        Kind::BitmapFull => bitmap::new(&pages, *b"FDMP")?,
-        Kind::BitmapKernel | Kind::Automatic | Kind::Live => bitmap::new(&pages, *b"SDMP")?,
+        Kind::Summary => bitmap::old(machine.arch, &pages)?,
+        Kind::BitmapFull => bitmap::new(machine.arch, &pages, *b"FDMP")?,
+        Kind::BitmapKernel | Kind::Automatic | Kind::Live => bitmap::new(machine.arch, &pages, *b"SDMP")?,
         _ => ranges::rdmp(&pages, kind == Kind::RdmpFull)?,
     };
-    let first = (HEADER_SIZE + body.len()) as u64;
+    let first = (header_size(machine.arch) + body.len()) as u64;
     header.u64(0xfa0, first + pages.count() * PAGE_SIZE as u64);
     out.bytes(&header.into_bytes())?;
     out.bytes(&body)?;
@@ -183,17 +196,25 @@ pub fn write_to(machine: &Machine, kind: Kind, out: &mut (impl Write + Seek)) ->
 
 /// The dump header with its type.
 fn header(machine: &Machine, kind: Kind, size: u64) -> Result<Record, Error> {
-    let mut header = Record::filled(HEADER_SIZE, *b"PAGE");
+    let (dump_type, parts, attributes) = match machine.arch {
+        Arch::X64 | Arch::Arm64 => (0xf98, 0x1038, 0x1050),
+        Arch::X86 => (0xf88, 0xf8c, 0x8a0),
+    };
+    let mut header = Record::filled(header_size(machine.arch), *b"PAGE");
     header.put(0, &triage::header(machine, 0)?);
-    header.u32(0xf98, kind.dump_type()).put(0x1038, b"PAGE").u64(0xfa0, size);
+    header.u32(dump_type, kind.dump_type()).put(parts, b"PAGE").u64(0xfa0, size);
     if kind == Kind::Live {
-        header.u32(0x1050, LIVE);
+        header.u32(attributes, LIVE);
     }
     Ok(header)
 }
 
-/// Physical memory as it lies; what is not present reads as zeros.
+/// Physical memory as it lies; what is not present reads as zeros. The first page holds what firmware leaves there: the
+/// vectors of real mode, all at the dummy handler of a PC.
 fn raw(pages: &Physical, out: &mut Out<'_, impl Write + Seek>) -> Result<(), Error> {
+    const DUMMY_HANDLER: u32 = 0xf000_ff53;
+    let vectors = std::iter::repeat_n(DUMMY_HANDLER, 256).flat_map(u32::to_le_bytes);
+    out.bytes(&vectors.collect::<Vec<u8>>())?;
     pages.for_each_written(|_, pfn, page| out.at(pfn * PAGE_SIZE as u64, page))?;
     out.end(pages.end() * PAGE_SIZE as u64)
 }

@@ -1,4 +1,4 @@
-//! Register sets as Windows stores them: `CONTEXT` (winnt.h), `KTRAP_FRAME`, `EXCEPTION_RECORD64`.
+//! Register sets as Windows stores them: `CONTEXT` (winnt.h), `KTRAP_FRAME`, `EXCEPTION_RECORD`.
 
 use crate::machine::{Arch, Exception, Registers, Trap};
 use crate::record::Record;
@@ -30,7 +30,58 @@ pub(crate) fn of(arch: Arch, registers: &Registers, flags: u32) -> Vec<u8> {
     match arch {
         Arch::X64 => context(registers, flags),
         Arch::Arm64 => arm64(registers),
+        Arch::X86 => x86(registers),
     }
+}
+
+/// Selectors of x86: code and data of the kernel, of user mode, and what fs holds in each.
+const X86_KERNEL: [u16; 3] = [0x8, 0x10, 0x30];
+const X86_USER: [u16; 3] = [0x1b, 0x23, 0x3b];
+
+/// `CONTEXT_i386` with control, integer, segments, floating point, debug and extended registers.
+const FLAGS_X86: u32 = 0x1_003f;
+/// Size of an x86 `CONTEXT`.
+const X86_SIZE: usize = 0x2cc;
+/// Size of an x86 `KTRAP_FRAME`, and what a debugger knows one by (`DbgArgMark`).
+const X86_TRAP_FRAME_SIZE: usize = 0x8c;
+const X86_TRAP_MARK: u32 = 0xbadb_0d00;
+
+fn x86(registers: &Registers) -> Vec<u8> {
+    let g = registers;
+    let mut r = Record::zeroed(X86_SIZE);
+    let [code, data, fs] = X86_KERNEL;
+    let user_data = X86_USER[1];
+    r.u32(0, FLAGS_X86).u32(0x90, fs.into()).u32(0x94, user_data.into()).u32(0x98, user_data.into());
+    for (n, value) in [g.rdi, g.rsi, g.rbx, g.rdx, g.rcx, g.rax, g.rbp, g.rip].into_iter().enumerate() {
+        r.u32(0x9c + 4 * n, value.0 as u32);
+    }
+    r.u32(0xbc, code.into()).u32(0xc0, g.eflags.0 as u32).u32(0xc4, g.rsp.0 as u32).u32(0xc8, data.into());
+    r.into_bytes()
+}
+
+/// A `KTRAP_FRAME` of x86. In kernel mode the processor pushes no stack pointer: the stack goes on where it would lie.
+fn x86_trap_frame(trap: &Trap) -> Vec<u8> {
+    let g = &trap.registers;
+    let mut r = Record::zeroed(X86_TRAP_FRAME_SIZE);
+    let [code, data, fs] = if trap.user { X86_USER } else { X86_KERNEL };
+    r.u32(0, g.rbp.0 as u32).u32(4, g.rip.0 as u32).u32(8, X86_TRAP_MARK);
+    let user_data = u32::from(X86_USER[1]);
+    r.u32(0x34, user_data).u32(0x38, user_data).u32(0x50, fs.into());
+    r.u32(0x3c, g.rdx.0 as u32).u32(0x40, g.rcx.0 as u32).u32(0x44, g.rax.0 as u32);
+    r.u32(0x48, trap.user.into());
+    for (n, value) in [g.rdi, g.rsi, g.rbx, g.rbp, trap.error_code, g.rip].into_iter().enumerate() {
+        r.u32(0x54 + 4 * n, value.0 as u32);
+    }
+    r.u32(0x6c, code.into()).u32(0x70, g.eflags.0 as u32);
+    let mut bytes = r.into_bytes();
+    if trap.user {
+        let stack = [g.rsp.0 as u32, data.into()];
+        let slots = bytes.iter_mut().skip(0x74);
+        slots.zip(stack.into_iter().flat_map(u32::to_le_bytes)).for_each(|(slot, byte)| *slot = byte);
+    } else {
+        bytes.truncate(0x74);
+    }
+    bytes
 }
 
 fn arm64(registers: &Registers) -> Vec<u8> {
@@ -60,8 +111,16 @@ pub(crate) fn context(registers: &Registers, flags: u32) -> Vec<u8> {
     r.into_bytes()
 }
 
-/// A `KTRAP_FRAME`. It has no place for r12 to r15: a trap keeps those in registers.
-pub(crate) fn trap_frame(trap: &Trap) -> Vec<u8> {
+/// A `KTRAP_FRAME` of an architecture.
+pub(crate) fn trap_frame_of(arch: Arch, trap: &Trap) -> Vec<u8> {
+    match arch {
+        Arch::X86 => x86_trap_frame(trap),
+        Arch::X64 | Arch::Arm64 => trap_frame(trap),
+    }
+}
+
+/// A `KTRAP_FRAME` of x64. It has no place for r12 to r15: a trap keeps those in registers.
+fn trap_frame(trap: &Trap) -> Vec<u8> {
     let g = &trap.registers;
     let mut r = Record::zeroed(TRAP_FRAME_SIZE);
     r.u8(0x28, u8::from(trap.user)).u8(0x29, trap.previous_irql).u8(0x2b, 1).u32(0x2c, MXCSR);
@@ -77,10 +136,20 @@ pub(crate) fn trap_frame(trap: &Trap) -> Vec<u8> {
     r.into_bytes()
 }
 
-/// An `EXCEPTION_RECORD64`.
-pub(crate) fn exception_record(exception: &Exception) -> Vec<u8> {
-    let mut r = Record::zeroed(0x98);
+/// An `EXCEPTION_RECORD` of an architecture.
+pub(crate) fn exception_record(arch: Arch, exception: &Exception) -> Vec<u8> {
     let information = exception.information.iter().take(15);
+    if arch == Arch::X86 {
+        let mut r = Record::zeroed(0x50);
+        r.u32(0, exception.code.0 as u32)
+            .u32(0xc, exception.registers.rip.0 as u32)
+            .u32(0x10, information.len() as u32);
+        for (n, value) in information.enumerate() {
+            r.u32(0x14 + 4 * n, value.0 as u32);
+        }
+        return r.into_bytes();
+    }
+    let mut r = Record::zeroed(0x98);
     r.u32(0, exception.code.0 as u32)
         .u64(0x10, exception.registers.rip.0)
         .u32(0x18, information.len() as u32);

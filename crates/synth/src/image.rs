@@ -2,7 +2,7 @@
 //! have what a debugger looks for, which is headers, a `.pdata` and the RSDS record that names the PDB.
 
 use crate::Error;
-use crate::machine::{Module, Pdb};
+use crate::machine::{Arch, Module, Pdb};
 use crate::record::Record;
 use std::iter;
 use std::ops::Range;
@@ -138,7 +138,6 @@ fn relocate(image: &mut [u8], (start, size): (usize, usize), delta: u64) -> Opti
 /// Where the parts of a made-up image lie.
 const PE: usize = 0x80;
 const OPTIONAL: usize = PE + 0x18;
-const SECTIONS: usize = OPTIONAL + 0xf0;
 /// The read-only data, with the debug directory, and the table of functions, each in a page behind the headers.
 const RDATA: usize = 0x1000;
 const PDATA: usize = 0x2000;
@@ -164,7 +163,7 @@ pub(crate) struct Assembly<'a> {
 pub(crate) fn assemble(module: &Module, assembly: &Assembly<'_>) -> Vec<u8> {
     let size = (module.size.0 as usize).max(TEXT + assembly.text.len()).next_multiple_of(0x1000);
     let mut r = Record::zeroed(size);
-    r.put(0, &invent(module, 0x8664));
+    r.put(0, &invent(module, Arch::X64, None));
     r.u32(OPTIONAL + 0x70 + 8 * 3, PDATA as u32);
     r.u32(OPTIONAL + 0x70 + 8 * 3 + 4, 12 * assembly.functions.len() as u32);
     for (n, function) in assembly.functions.iter().enumerate() {
@@ -178,45 +177,87 @@ pub(crate) fn assemble(module: &Module, assembly: &Assembly<'_>) -> Vec<u8> {
     r.into_bytes()
 }
 
+/// What the kernel's image has beyond others': its own name among its exports, and its debugger data in a section that
+/// is written to, where a search of memory looks for it.
+pub(crate) struct Own<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) debugger_data: u32,
+}
+
+/// Where a kernel's export directory and its name lie.
+const EXPORTS: usize = RDATA + 0x180;
+const EXPORT_NAME: usize = EXPORTS + 0x28;
+
 /// The first bytes of an image that is described by its list entry alone: headers and, where the PDB is described, the
 /// record that names it.
-pub(crate) fn invent(module: &Module, machine: u16) -> Vec<u8> {
+pub(crate) fn invent(module: &Module, arch: Arch, own: Option<&Own<'_>>) -> Vec<u8> {
+    let narrow = arch == Arch::X86;
+    // Bytes of the optional header, where its directories start, and where the sections do.
+    let (header, directories) = if narrow { (0xe0, OPTIONAL + 0x60) } else { (0xf0, OPTIONAL + 0x70) };
     let size = module.size.0 as u32;
     let whole = module.size.0 as usize > TEXT;
-    let mut r = Record::zeroed(if whole && module.pdb.is_some() { RDATA + 0x200 } else { 0x400 });
-    r.put(0, b"MZ").u32(0x3c, PE as u32).put(PE, b"PE\0\0").u16(PE + 4, machine);
-    r.u16(PE + 6, if whole { 3 } else { 0 });
-    r.u32(PE + 8, module.time_stamp.0 as u32).u16(PE + 0x14, 0xf0).u16(PE + 0x16, 0x22);
-    r.u16(OPTIONAL, 0x20b).u64(OPTIONAL + 0x18, module.base.0).u32(OPTIONAL + 0x20, 0x1000);
+    let has_rdata = module.pdb.is_some() || own.is_some();
+    let mut r = Record::zeroed(if whole && has_rdata { RDATA + 0x200 } else { 0x400 });
+    r.put(0, b"MZ").u32(0x3c, PE as u32).put(PE, b"PE\0\0").u16(PE + 4, arch.machine());
+    r.u32(PE + 8, module.time_stamp.0 as u32).u16(PE + 0x14, header);
+    if narrow {
+        r.u16(PE + 0x16, 0x102).u16(OPTIONAL, 0x10b).u32(OPTIONAL + 0x1c, module.base.0 as u32);
+    } else {
+        r.u16(PE + 0x16, 0x22).u16(OPTIONAL, 0x20b).u64(OPTIONAL + 0x18, module.base.0);
+    }
+    r.u32(OPTIONAL + 0x20, 0x1000).u32(directories - 4, 16);
     r.u32(OPTIONAL + 0x24, 0x200).u32(OPTIONAL + 0x38, size).u32(OPTIONAL + 0x3c, 0x400);
-    r.u32(OPTIONAL + 0x40, module.checksum.0 as u32).u16(OPTIONAL + 0x44, 1).u32(OPTIONAL + 0x6c, 16);
+    r.u32(OPTIONAL + 0x40, module.checksum.0 as u32).u16(OPTIONAL + 0x44, 1);
     // Versions of the system, as drivers carry them.
     r.u16(OPTIONAL + 0x28, 10).u16(OPTIONAL + 0x30, 10);
     if !whole {
         return r.into_bytes();
     }
-    let sections: [(&[u8], usize, u32, u32); 3] = [
-        (b".rdata", RDATA, 0x1000, 0x4800_0040),
-        (b".pdata", PDATA, 0x1000, 0x4800_0040),
-        (b".text", TEXT, size.saturating_sub(TEXT as u32), 0x6800_0020),
-    ];
+    let sections = sections(size, own);
+    r.u16(PE + 6, sections.len() as u16);
     for (n, (name, rva, length, flags)) in sections.into_iter().enumerate() {
-        let at = SECTIONS + 0x28 * n;
-        r.put(at, name).u32(at + 8, length).u32(at + 0xc, rva as u32).u32(at + 0x10, length);
-        r.u32(at + 0x14, rva as u32).u32(at + 0x24, flags);
+        let at = OPTIONAL + usize::from(header) + 0x28 * n;
+        r.put(at, name).u32(at + 8, length).u32(at + 0xc, rva).u32(at + 0x10, length);
+        r.u32(at + 0x14, rva).u32(at + 0x24, flags);
+    }
+    if let Some(own) = own {
+        let name: Vec<u8> = own.name.bytes().take(0x20).collect();
+        r.u32(directories, EXPORTS as u32).u32(directories + 4, 0x28);
+        r.u32(EXPORTS + 0xc, EXPORT_NAME as u32).put(EXPORT_NAME, &name);
     }
     if let Some(pdb) = &module.pdb {
-        debug_directory(&mut r, module, pdb);
+        debug_directory(&mut r, directories + 8 * 6, module, pdb);
     }
     r.into_bytes()
 }
 
-/// The debug directory and its `RSDS` record.
-fn debug_directory(r: &mut Record, module: &Module, pdb: &Pdb) {
+/// Name, place, size and flags of each section.
+fn sections(size: u32, own: Option<&Own<'_>>) -> Vec<(&'static [u8], u32, u32, u32)> {
+    const READ_ONLY: u32 = 0x4800_0040;
+    const WRITABLE: u32 = 0xc800_0040;
+    const CODE: u32 = 0x6800_0020;
+    let text = TEXT as u32;
+    let mut sections: Vec<(&[u8], u32, u32, u32)> =
+        vec![(b".rdata", RDATA as u32, 0x1000, READ_ONLY), (b".pdata", PDATA as u32, 0x1000, READ_ONLY)];
+    // The block may cross the end of a page.
+    let data = own.map(|own| own.debugger_data & !0xfff).filter(|at| (text..size).contains(at));
+    let Some(data) = data else {
+        sections.push((b".text", text, size.saturating_sub(text), CODE));
+        return sections;
+    };
+    let end = data.saturating_add(0x2000).min(size);
+    sections.push((b".text", text, data - text, CODE));
+    sections.push((b".data", data, end - data, WRITABLE));
+    sections.push((b"PAGE", end, size - end, CODE));
+    sections
+}
+
+/// The debug directory, to which the entry at `entry` leads, and its `RSDS` record.
+fn debug_directory(r: &mut Record, entry: usize, module: &Module, pdb: &Pdb) {
     const RECORD: usize = RDATA + 0x20;
     let name: Vec<u8> = pdb.name.bytes().take(0x100).collect();
     let length = 0x18 + name.len() + 1;
-    r.u32(OPTIONAL + 0x70 + 8 * 6, RDATA as u32).u32(OPTIONAL + 0x70 + 8 * 6 + 4, 0x1c);
+    r.u32(entry, RDATA as u32).u32(entry + 4, 0x1c);
     r.u32(RDATA + 4, module.time_stamp.0 as u32).u32(RDATA + 0xc, 2).u32(RDATA + 0x10, length as u32);
     r.u32(RDATA + 0x14, RECORD as u32).u32(RDATA + 0x18, RECORD as u32);
     r.put(RECORD, b"RSDS").put(RECORD + 4, &pdb.stored_guid()).u32(RECORD + 0x14, pdb.age);
@@ -254,19 +295,22 @@ mod tests {
     /// A made-up image is one that this crate's own loader maps, and its record is where it says.
     #[test]
     fn an_invented_image_is_sound() {
-        let bytes = invent(&module(), 0x8664);
-        let headers = headers(&bytes).unwrap();
-        assert_eq!((headers.size_of_image, headers.time_stamp), (0x8000, 0x1234));
-        let directory = u32_at(&bytes, OPTIONAL + 0x70 + 48).unwrap() as usize;
-        let record = u32_at(&bytes, directory + 0x14).unwrap() as usize;
-        assert_eq!(&bytes[record..record + 8], b"RSDS\x33\x22\x11\x00");
-        assert_eq!(&bytes[record + 0x18..record + 0x1e], b"x.pdb\0");
+        for (arch, directories) in [(Arch::X64, 0x70), (Arch::Arm64, 0x70), (Arch::X86, 0x60)] {
+            let bytes = invent(&module(), arch, None);
+            let headers = headers(&bytes).unwrap();
+            assert_eq!((headers.size_of_image, headers.time_stamp), (0x8000, 0x1234));
+            assert_eq!(headers.sections.len(), 3);
+            let directory = u32_at(&bytes, OPTIONAL + directories + 48).unwrap() as usize;
+            let record = u32_at(&bytes, directory + 0x14).unwrap() as usize;
+            assert_eq!(&bytes[record..record + 8], b"RSDS\x33\x22\x11\x00");
+            assert_eq!(&bytes[record + 0x18..record + 0x1e], b"x.pdb\0");
+        }
     }
 
     /// A relocation moves the pointer it names, and nothing else.
     #[test]
     fn relocations_move_pointers() {
-        let mut file = invent(&Module { pdb: None, ..module() }, 0x8664);
+        let mut file = invent(&Module { pdb: None, ..module() }, Arch::X64, None);
         file.resize(0x3400, 0);
         // .rdata holds a block with one 64-bit relocation of the word at 1100.
         for (at, value) in [(0x1000_usize, 0x1000_u32), (0x1004, 12), (0x1008, 0xa100)] {

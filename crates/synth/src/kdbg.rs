@@ -55,48 +55,65 @@ pub(crate) fn pointer_names() -> impl Iterator<Item = &'static str> {
     POINTERS.iter().map(|(name, _)| *name)
 }
 
-/// The block of the machine's build, cut to its size there.
+/// The block of the machine's build, cut to its size there. x86 keeps it in the same form, with the sign of its addresses
+/// extended.
 pub(crate) fn block(machine: &Machine, layout: &Layout) -> Result<Vec<u8>, Error> {
-    let base = machine.kernel_base()?;
+    let address = |at: u64| if machine.arch == Arch::X86 { i64::from(at as i32) as u64 } else { at };
+    let told = |ty: &str, field: &str| match layout.field(ty, field) {
+        Err(_) if layout.is_partial() => Ok(0),
+        other => other.map(|offset| offset as u64),
+    };
+    let base = address(machine.kernel_base()?);
     let mut r = Record::zeroed(0x3a0);
-    let list = base.wrapping_add(machine.kernel.debugger_data_list.0);
+    let list = address(base.wrapping_add(machine.kernel.debugger_data_list.0));
     r.u64(0, list).u64(8, list).put(0x10, b"KDBG").u32(0x14, layout.kdbg_size as u32).u64(0x18, base);
-    r.u16(0x36, if machine.arch == Arch::X64 { 1 } else { 0x10 }).u64(0x138, 0x1000);
+    let paging = match machine.arch {
+        Arch::X64 => 1,
+        Arch::Arm64 => 0x10,
+        Arch::X86 => u16::from(machine.pae),
+    };
+    r.u16(0x36, paging).u64(0x138, 0x1000);
     for (name, rva) in &machine.kernel.globals {
         let field = POINTERS.iter().find(|(known, _)| known == name);
         let (_, offset) = field.ok_or_else(|| Error::UnknownGlobal(name.clone()))?;
-        r.u64(*offset, base.wrapping_add(rva.0));
+        r.u64(*offset, address(base.wrapping_add(rva.0)));
     }
     for (offset, ty, field) in OFFSETS {
-        r.u16(offset, layout.field(ty, field)? as u16);
+        r.u16(offset, told(ty, field)? as u16);
     }
     let state = layout.field("_KPRCB", "ProcessorState")?;
     let frame = state + layout.field("_KPROCESSOR_STATE", "ContextFrame")?;
+    let special = match machine.arch {
+        Arch::X86 => state + layout.field("_KPROCESSOR_STATE", "SpecialRegisters")?,
+        Arch::X64 | Arch::Arm64 => state,
+    };
     let apc = layout.field("_KTHREAD", "ApcState")? + layout.field("_KAPC_STATE", "Process")?;
-    r.u16(0x2a0, apc as u16).u16(0x2bc, frame as u16).u16(0x2f2, state as u16);
+    r.u16(0x2a0, apc as u16).u16(0x2bc, frame as u16).u16(0x2f2, special as u16);
     let sizes = [(0x2a8, "_EPROCESS"), (0x2b0, "_KPRCB"), (0x2c0, "_ETHREAD"), (0x2e0, "_KPCR")];
     for (offset, ty) in sizes {
         r.u16(offset, layout.size(ty)? as u16);
     }
-    r.u16(0x2e2, 0x18).u16(0x2e6, layout.pcr_prcb());
-    if machine.arch == Arch::X64 {
+    r.u16(0x2e2, if machine.arch == Arch::X86 { 0x1c } else { 0x18 }).u16(0x2e6, layout.pcr_prcb());
+    if machine.arch != Arch::Arm64 {
         r.u16(0x2e4, 0x20);
-        for (offset, value) in selectors(machine.build) {
-            r.u16(offset, value);
-        }
+    }
+    match machine.arch {
+        Arch::X64 => put_all(&mut r, &selectors(machine.build)),
+        Arch::X86 => put_all(&mut r, &SELECTORS_X86),
+        Arch::Arm64 => {}
     }
     // Fields added after Windows 7, whose block ends before them.
     for (offset, ty, field) in LATER_OFFSETS {
-        r.u32(offset, layout.field(ty, field)? as u32);
+        r.u32(offset, told(ty, field)? as u32);
     }
-    r.u16(0x350, layout.field("_KPRCB", "IdleThread")? as u16);
-    r.u16(0x352, layout.field("_KPRCB", "NormalDpcState")? as u16);
-    r.u16(0x354, layout.field("_KPRCB", "DpcStack")? as u16);
+    r.u16(0x350, told("_KPRCB", "IdleThread")? as u16);
+    r.u16(0x352, told("_KPRCB", "NormalDpcState")? as u16);
+    r.u16(0x354, told("_KPRCB", "DpcStack")? as u16);
     r.u16(0x356, layout.at("_KPRCB", "IsrStack").unwrap_or(0) as u16);
     r.u16(0x358, if machine.arch == Arch::X64 { 0x50 } else { 0x10 })
         .u16(0x35a, 0x2a0)
-        .u16(0x35c, layout.field("_KTHREAD", "WaitReason")? as u16);
-    r.u64(0x360, machine.pte_base.0);
+        .u16(0x35c, told("_KTHREAD", "WaitReason")? as u16);
+    r.u64(0x360, address(machine.pte_base.0));
     let mut bytes = r.into_bytes();
     bytes.truncate(layout.kdbg_size);
     Ok(bytes)
@@ -138,6 +155,25 @@ const LATER_OFFSETS: [(usize, &str, &str); 4] = [
     (0x344, "_KTHREAD", "StackBase"),
     (0x348, "_KTHREAD", "QueueListEntry"),
     (0x34c, "_ETHREAD", "IrpList"),
+];
+
+fn put_all(r: &mut Record, fields: &[(usize, u16)]) {
+    for (offset, value) in fields {
+        r.u16(*offset, *value);
+    }
+}
+
+/// Segment selectors of x86 Windows: code and data of the kernel, its KPCR, the user's code, data and TEB, the local
+/// descriptors, the task state.
+const SELECTORS_X86: [(usize, u16); 8] = [
+    (0x2f4, 0x8),
+    (0x2f6, 0x10),
+    (0x2f8, 0x30),
+    (0x2fa, 0x1b),
+    (0x2fc, 0x23),
+    (0x2fe, 0x3b),
+    (0x300, 0x48),
+    (0x302, 0x28),
 ];
 
 /// Segment selectors of x64 Windows: since 26100 without the two bits of the requested privilege.

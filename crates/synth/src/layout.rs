@@ -32,6 +32,15 @@ static BUILDS: [Build; 8] = [
     Build { number: 26100, revision: None, kdbg_size: 0x3a0, known: &KNOWN_26100 },
 ];
 
+/// x86 builds, oldest first; the size of the debugger data is that of the version, whatever the processor.
+static BUILDS_X86: [Build; 5] = [
+    Build { number: 2600, revision: Some(5512), kdbg_size: 0x290, known: &[] },
+    Build { number: 3790, revision: Some(3959), kdbg_size: 0x318, known: &[] },
+    Build { number: 7601, revision: Some(17514), kdbg_size: 0x340, known: &[] },
+    Build { number: 9600, revision: Some(17415), kdbg_size: 0x360, known: &[] },
+    Build { number: 19041, revision: Some(1288), kdbg_size: 0x380, known: &[] },
+];
+
 /// KDBG of dumps of 26100.2314.
 static KNOWN_26100: [(&str, &str, usize); 8] = [
     ("_KPRCB", "", 0xcf00),
@@ -99,6 +108,7 @@ static KNOWN_ARM64: [(&str, &str, usize); 46] = [
 
 /// The layout of one build.
 pub(crate) struct Layout {
+    pub(crate) arch: machine::Arch,
     build: &'static Build,
     /// Absent for what the pack does not have: then only known fields are written.
     pack: Option<stopcode_symbols::Layout>,
@@ -106,22 +116,27 @@ pub(crate) struct Layout {
     pub(crate) kdbg_size: usize,
 }
 
-// The same in every x64 build.
+// The same in every build of an architecture.
 const PCR_PRCB: u16 = 0x180;
 const ARM64_PCR_PRCB: u16 = 0x980;
+const X86_PCR_PRCB: u16 = 0x120;
 
 /// The layout of a build, as of an update of it.
 pub(crate) fn of(arch: machine::Arch, build: u32, revision: Option<u32>) -> Result<Layout, Error> {
     if arch == machine::Arch::Arm64 {
         let build =
             Some(&ARM64_22000).filter(|known| known.number == build).ok_or(Error::UnknownBuild(build))?;
-        return Ok(Layout { build, pack: None, kdbg_size: build.kdbg_size });
+        return Ok(Layout { arch, build, pack: None, kdbg_size: build.kdbg_size });
     }
-    let known = BUILDS.iter().find(|known| known.number == build).ok_or(Error::UnknownBuild(build))?;
+    let (builds, of_pack) = match arch {
+        machine::Arch::X86 => (BUILDS_X86.as_slice(), Arch::X86),
+        _ => (BUILDS.as_slice(), Arch::X64),
+    };
+    let known = builds.iter().find(|known| known.number == build).ok_or(Error::UnknownBuild(build))?;
     let wanted =
-        Wanted { arch: Arch::X64, build, revision: revision.or(known.revision), sizes: None, offsets: &[] };
+        Wanted { arch: of_pack, build, revision: revision.or(known.revision), sizes: None, offsets: &[] };
     let pack = Layouts::for_kernel(&wanted).map_err(|_| Error::UnknownBuild(build))?;
-    Ok(Layout { build: known, pack: Some(pack), kdbg_size: known.kdbg_size })
+    Ok(Layout { arch, build: known, pack: Some(pack), kdbg_size: known.kdbg_size })
 }
 
 impl Layout {
@@ -147,19 +162,30 @@ impl Layout {
         size.ok_or_else(|| Error::UnknownField { what: ty.to_owned(), build: self.build.number })
     }
 
-    /// True where only some fields are known, and the others are left zero.
+    /// True where a field that is to be written may be missing, and is left out then: of ARM64 not all are known, and
+    /// the builds of x86 that are written lie further apart than those of x64.
     pub(crate) fn is_partial(&self) -> bool {
-        self.pack.is_none()
+        self.arch != machine::Arch::X64
     }
 
     /// Bytes of the KPCR before its KPRCB.
     pub(crate) fn pcr_prcb(&self) -> u16 {
-        if self.is_partial() { ARM64_PCR_PRCB } else { PCR_PRCB }
+        match self.arch {
+            machine::Arch::X64 => PCR_PRCB,
+            machine::Arch::Arm64 => ARM64_PCR_PRCB,
+            machine::Arch::X86 => X86_PCR_PRCB,
+        }
     }
 
-    /// Windows 7 still fills the context inside the processor state, and the memory manager's part of the small dump.
+    /// Up to Windows 7 the context inside the processor state is filled, and the memory manager's part of the small
+    /// dump.
     pub(crate) fn is_windows_7(&self) -> bool {
         self.build.number < 9200
+    }
+
+    /// Bytes of a processor's number. Before Windows 7 had groups of processors it was one.
+    pub(crate) fn processor_number(&self) -> usize {
+        if self.build.number < 7600 { 1 } else { 4 }
     }
 
     /// `ServicePackBuild` of the small dump.
@@ -171,12 +197,10 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stopcode_base::Arch;
 
     /// Every build has all that the writer needs of it.
     #[test]
     fn every_build_is_whole() {
-        assert_eq!(Arch::X64.to_string(), "x64");
         for build in &BUILDS {
             let layout = of(machine::Arch::X64, build.number, None).unwrap();
             for ty in ["_KPRCB", "_KPCR", "_ETHREAD", "_EPROCESS", "_MM_DRIVER_VERIFIER_DATA", "_IRP"] {
@@ -191,6 +215,29 @@ mod tests {
             ] {
                 assert!(layout.field(ty, field).is_ok(), "{ty}.{field} of {}", build.number);
             }
+        }
+    }
+
+    /// Of x86 a build may lack a field, but none without which nobody finds threads and processes.
+    #[test]
+    fn every_x86_build_has_what_leads_on() {
+        for build in &BUILDS_X86 {
+            let layout = of(machine::Arch::X86, build.number, None).unwrap();
+            for (ty, field) in [
+                ("_KPRCB", "CurrentThread"),
+                ("_KPRCB", "Number"),
+                ("_KPRCB", "ProcessorState"),
+                ("_KTHREAD", "StackLimit"),
+                ("_KTHREAD", "StackBase"),
+                ("_KTHREAD", "ApcState"),
+                ("_ETHREAD", "Cid"),
+                ("_EPROCESS", "ActiveProcessLinks"),
+                ("_EPROCESS", "ImageFileName"),
+                ("_KPCR", "SelfPcr"),
+            ] {
+                assert!(layout.field(ty, field).is_ok(), "{ty}.{field} of {}", build.number);
+            }
+            assert_eq!(layout.field("_KPCR", "PrcbData").unwrap(), usize::from(layout.pcr_prcb()));
         }
     }
 

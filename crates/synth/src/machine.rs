@@ -22,8 +22,13 @@ pub struct Machine {
     /// What its processors are.
     #[serde(default, skip_serializing_if = "Arch::is_x64")]
     pub arch: Arch,
-    /// Windows build: 7601, 9600, 14393, 17763, 19041, 20348, 22000 or 26100.
+    /// Windows build: 7601, 9600, 14393, 17763, 19041, 20348, 22000 or 26100 on x64, 22000 on ARM64, 2600, 3790, 7601,
+    /// 9600 or 19041 on x86.
     pub build: u32,
+    /// Of x86: true where its page tables have the form of the physical address extension, which every Windows since 8
+    /// has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pae: bool,
     /// The update of the build whose structures are taken; absent for one that is known well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
@@ -94,6 +99,9 @@ pub enum Arch {
     /// ARM64 with pages of 4 KiB; build 22000. Of its structures those fields are written whose places a real dump
     /// tells; trap frames and descriptor tables are not.
     Arm64,
+    /// x86 of 32 bits. Addresses are written as they are, without their sign extended. Descriptor tables are not
+    /// written; a frame's [`Frame::sp`] is its EBP, as `ChildEBP` of a debugger's `k` is.
+    X86,
 }
 
 impl Arch {
@@ -107,6 +115,28 @@ impl Arch {
         match self {
             Self::X64 => 0x8664,
             Self::Arm64 => 0xaa64,
+            Self::X86 => 0x14c,
+        }
+    }
+
+    /// Bytes of a pointer.
+    pub(crate) const fn pointer(self) -> usize {
+        match self {
+            Self::X64 | Self::Arm64 => 8,
+            Self::X86 => 4,
+        }
+    }
+
+    /// An address or another word as wide as one, as it lies in memory.
+    pub(crate) fn word(self, value: u64) -> impl Iterator<Item = u8> {
+        value.to_le_bytes().into_iter().take(self.pointer())
+    }
+
+    /// True in the kernel's part of the address space.
+    pub(crate) const fn is_kernel(self, address: u64) -> bool {
+        match self {
+            Self::X64 | Self::Arm64 => address >> 47 == 0x1_ffff,
+            Self::X86 => address >> 31 == 1,
         }
     }
 }

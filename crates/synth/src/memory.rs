@@ -2,6 +2,7 @@
 
 use crate::layout::{self, Layout};
 use crate::machine::{Arch, Call, Machine, Stack};
+use crate::physical::shape::Shape;
 use crate::{Error, context, image, objects};
 use std::collections::BTreeMap;
 
@@ -52,7 +53,8 @@ pub(crate) struct Image {
 
 /// Builds the memory of the machine.
 fn lay_out(machine: &Machine, layout: &Layout) -> Result<Image, Error> {
-    let mut stacks = machine.stacks.iter().map(stack).collect::<Result<Vec<_>, _>>()?;
+    let mut stacks =
+        machine.stacks.iter().map(|one| stack(machine.arch, one)).collect::<Result<Vec<_>, _>>()?;
     write_on_stacks(machine, &mut stacks)?;
     let crashed = machine.crashed()?;
     let call_stack = above(&stacks, crashed.registers.rsp.0)
@@ -98,26 +100,37 @@ fn processors(machine: &Machine, layout: &Layout, stacks: &[Block]) -> Result<Ve
     }
     let mut by_number: Vec<_> = machine.processors.iter().collect();
     by_number.sort_by_key(|p| p.number);
-    let pointers = by_number.iter().flat_map(|p| p.prcb.0.to_le_bytes()).collect();
+    let pointers = by_number.iter().flat_map(|p| machine.arch.word(p.prcb.0)).collect();
     blocks.push(Block { at: machine.global("KiProcessorBlock")?, bytes: pointers });
     Ok(blocks)
 }
 
 /// One stack with its return addresses and words.
-fn stack(stack: &Stack) -> Result<Block, Error> {
+fn stack(arch: Arch, stack: &Stack) -> Result<Block, Error> {
     let size = stack.high.0.checked_sub(stack.low.0).filter(|size| *size <= MAX_STACK);
     let size = size.ok_or_else(|| Error::TooLarge(format!("stack `{}`", stack.about)))?;
     let mut block = Block { at: stack.low.0, bytes: vec![0; size as usize] };
     for recorded in &stack.bytes {
         write(&mut block, recorded.at.0, &recorded.bytes.0, || "recorded stack".to_owned())?;
     }
+    let mut put = |at: u64, value: u64, what: &dyn Fn() -> String| {
+        write(&mut block, at, &arch.word(value).collect::<Vec<u8>>(), what)
+    };
     let next_frames = stack.frames.iter().skip(1);
-    for (frame, next) in stack.frames.iter().zip(next_frames).filter(|(frame, _)| !frame.trap) {
-        let slot = next.sp.0.wrapping_sub(8);
-        write(&mut block, slot, &frame.ret.0.to_le_bytes(), || format!("return of `{}`", frame.name))?;
+    for (frame, next) in stack.frames.iter().zip(next_frames) {
+        let what = || format!("return of `{}`", frame.name);
+        match arch {
+            _ if frame.trap => {}
+            // Each frame keeps its caller's EBP, and above that where it returns to.
+            Arch::X86 => {
+                put(frame.sp.0, next.sp.0, &what)?;
+                put(frame.sp.0.wrapping_add(4), frame.ret.0, &what)?;
+            }
+            Arch::X64 | Arch::Arm64 => put(next.sp.0.wrapping_sub(8), frame.ret.0, &what)?,
+        }
     }
     for word in &stack.words {
-        write(&mut block, word.at.0, &word.value.0.to_le_bytes(), || "stack word".to_owned())?;
+        put(word.at.0, word.value.0, &|| "stack word".to_owned())?;
     }
     Ok(block)
 }
@@ -129,13 +142,17 @@ fn write_on_stacks(machine: &Machine, stacks: &mut [Block]) -> Result<(), Error>
         if done { Ok(()) } else { Err(Error::Outside { what: what.to_owned(), at }) }
     };
     if machine.arch == Arch::Arm64 && !machine.traps.is_empty() {
-        return Err(Error::Contradiction("trap frames, which are written for x64 only".to_owned()));
+        return Err(Error::Contradiction("trap frames, which are not written for ARM64".to_owned()));
     }
     for trap in &machine.traps {
-        place(trap.at.0, &context::trap_frame(trap), "trap frame")?;
+        place(trap.at.0, &context::trap_frame_of(machine.arch, trap), "trap frame")?;
     }
     if let Some(exception) = &machine.exception {
-        place(exception.record_at.0, &context::exception_record(exception), "exception record")?;
+        place(
+            exception.record_at.0,
+            &context::exception_record(machine.arch, exception),
+            "exception record",
+        )?;
         let context = context::of(machine.arch, &exception.registers, context::FLAGS_CRASHED);
         place(exception.context_at.0, &context, "exception context")?;
     }
@@ -143,9 +160,10 @@ fn write_on_stacks(machine: &Machine, stacks: &mut [Block]) -> Result<(), Error>
         // Arguments stay in registers.
         return Ok(());
     }
-    let home = machine.crashed()?.registers.rsp.0.wrapping_add(8);
+    // On x86 they are the call's own, pushed before its return address.
+    let home = machine.crashed()?.registers.rsp.0.wrapping_add(machine.arch.pointer() as u64);
     let saved = [machine.bug_check.code].into_iter().chain(machine.bug_check.arguments);
-    let saved: Vec<u8> = saved.flat_map(|value| value.0.to_le_bytes()).collect();
+    let saved: Vec<u8> = saved.flat_map(|value| machine.arch.word(value.0)).collect();
     place(home, &saved, "bug check arguments")
 }
 
@@ -163,7 +181,7 @@ fn code(machine: &Machine) -> Result<Vec<Block>, Error> {
     let mut windows: Vec<Block> =
         machine.code.iter().map(|c| Block { at: c.at.0, bytes: c.bytes.0.clone() }).collect();
     for call in &machine.calls {
-        let (at, instruction) = call_instruction(call)?;
+        let (at, instruction) = call_instruction(machine.arch, call)?;
         if windows.iter_mut().any(|window| window.write(at, &instruction)) {
             continue;
         }
@@ -216,7 +234,12 @@ fn windows(machine: &Machine) -> Result<Vec<Block>, Error> {
 }
 
 /// The bytes of a call, and where they start.
-fn call_instruction(call: &Call) -> Result<(u64, Vec<u8>), Error> {
+fn call_instruction(arch: Arch, call: &Call) -> Result<(u64, Vec<u8>), Error> {
+    if call.import && arch == Arch::X86 {
+        // Where the pointer lies is named as it is.
+        let bytes = [0xff, 0x15].into_iter().chain(arch.word(call.target.0)).collect::<Vec<u8>>();
+        return Ok((call.returns_to.0.wrapping_sub(bytes.len() as u64), bytes));
+    }
     let distance = call.target.0.wrapping_sub(call.returns_to.0) as i64;
     let distance = i32::try_from(distance).map_err(|_| {
         Error::Contradiction(format!(
@@ -231,20 +254,27 @@ fn call_instruction(call: &Call) -> Result<(u64, Vec<u8>), Error> {
 
 /// Page-table entries at the addresses where the tables map themselves, each once.
 fn page_entries(machine: &Machine) -> Result<Vec<Block>, Error> {
-    let base = machine.pte_base.0;
-    let entry = |of: u64| base.wrapping_add(((of & 0xffff_ffff_ffff) >> 12) * 8);
+    let shape = Shape::of(machine);
     let mut entries = BTreeMap::new();
     for page in &machine.pages {
-        let pte = entry(page.of.0);
-        let pde = entry(pte);
-        let ppe = entry(pde);
-        for (at, value) in [entry(ppe), ppe, pde, pte].into_iter().zip(&page.entries) {
+        let mut at = page.of.0;
+        let mut places = Vec::new();
+        for _ in 0..shape.levels() {
+            at = shape.self_mapped(machine.pte_base.0, at);
+            places.push(at);
+        }
+        places.reverse();
+        for (level, (at, value)) in places.into_iter().zip(&page.entries).enumerate() {
+            // The four entries above x86's page directories are in no page of the tables.
+            if level == 0 && shape.has_pointer_table() {
+                continue;
+            }
             if entries.insert(at, value.0).is_some_and(|earlier| earlier != value.0) {
                 return Err(Error::Contradiction(format!("two values for the page-table entry at {at:#x}")));
             }
         }
     }
-    Ok(entries.into_iter().map(|(at, v)| Block { at, bytes: v.to_le_bytes().to_vec() }).collect())
+    Ok(entries.into_iter().map(|(at, value)| Block { at, bytes: shape.entry(value) }).collect())
 }
 
 /// The memory of the machine in its build's layout, for a container that is not this crate's first.

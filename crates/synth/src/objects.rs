@@ -14,12 +14,21 @@ pub(crate) fn prcb(machine: &Machine, layout: &Layout, cpu: &Processor) -> Resul
     let thread = machine.thread(cpu.thread)?;
     let tables = machine.process(thread.process)?.directory_table_base.0;
     let mut s = Structure::new(layout, "_KPRCB")?;
-    s.u32("MxCsr", 0x1f80).record().u8(4, cpu.number as u8);
-    s.u64("CurrentThread", cpu.thread.0).u64("IdleThread", cpu.idle_thread.0);
-    s.u32("Number", cpu.number).u64("RspBase", thread.initial_stack.0);
+    s.pointer("CurrentThread", cpu.thread.0).pointer("IdleThread", cpu.idle_thread.0);
+    s.put("Number", cpu.number.to_le_bytes().get(..layout.processor_number()).unwrap_or_default());
     let state = layout.field("_KPRCB", "ProcessorState")?;
-    if machine.arch == Arch::X64 {
-        special_registers(s.record(), state, tables, cpu);
+    match machine.arch {
+        Arch::X64 => {
+            s.u32("MxCsr", 0x1f80).record().u8(4, cpu.number as u8);
+            s.u64("RspBase", thread.initial_stack.0);
+            special_registers(s.record(), state, tables, cpu);
+        }
+        Arch::X86 => {
+            s.u8("LegacyNumber", cpu.number as u8);
+            let special = state + layout.field("_KPROCESSOR_STATE", "SpecialRegisters")?;
+            special_registers_x86(s.record(), special, tables, cpu);
+        }
+        Arch::Arm64 => {}
     }
     if layout.is_windows_7() || machine.arch == Arch::Arm64 {
         let inline = state + layout.field("_KPROCESSOR_STATE", "ContextFrame")?;
@@ -29,17 +38,18 @@ pub(crate) fn prcb(machine: &Machine, layout: &Layout, cpu: &Processor) -> Resul
     s.put("CpuType", &[model.family, 1, model.stepping, model.model]).u32("MHz", model.mhz);
     s.put("MinorVersion", &[1, 0, 1, 0]);
     s.u8("CoresPerPhysicalProcessor", machine.processors.len() as u8).u8("LogicalProcessorsPerCore", 1);
-    s.u64("GroupSetMember", 1u64.checked_shl(cpu.number).unwrap_or(0)).u8("GroupIndex", cpu.number as u8);
+    s.pointer("GroupSetMember", 1u64.checked_shl(cpu.number).unwrap_or(0)).u8("GroupIndex", cpu.number as u8);
     s.put_if_known("TargetCount", &[0; 4]).put_if_known("IpiFrozen", &cpu.ipi_frozen.to_le_bytes());
-    s.u64("DpcStack", cpu.dpc_stack.0).u8("DpcRoutineActive", u8::from(cpu.dpc_active));
+    s.pointer("DpcStack", cpu.dpc_stack.0).u8("DpcRoutineActive", u8::from(cpu.dpc_active));
     s.u8("NormalDpcState", u8::from(cpu.dpc_active));
     s.put_if_known("DebuggerSavedIRQL", &[cpu.saved_irql]);
     let vendor: Vec<u8> = model.vendor.bytes().take(12).collect();
-    s.put("VendorString", &vendor).u64("Context", cpu.context_at.0);
+    s.put("VendorString", &vendor).pointer("Context", cpu.context_at.0);
     // The revision is the upper half of the microcode register, as the registry shows it too.
     s.put_if_known("UpdateSignature", &(model.microcode.0 << 32).to_le_bytes());
-    s.put_if_known("IsrStack", &cpu.isr_stack.0.to_le_bytes());
-    s.put_if_known("KernelDirectoryTableBase", &tables.to_le_bytes());
+    for (field, value) in [("IsrStack", cpu.isr_stack.0), ("KernelDirectoryTableBase", tables)] {
+        s.put_if_known(field, &machine.arch.word(value).collect::<Vec<u8>>());
+    }
     s.into_bytes()
 }
 
@@ -53,23 +63,34 @@ fn special_registers(r: &mut Record, base: usize, tables: u64, cpu: &Processor) 
     r.u64(base + 0xa8, cpu.prcb.0.wrapping_sub(0x180));
 }
 
+/// The same of x86.
+fn special_registers_x86(r: &mut Record, base: usize, tables: u64, cpu: &Processor) {
+    let control = [cpu.cr0.0, cpu.cr2.0, tables, cpu.cr4.0];
+    for (n, value) in control.into_iter().enumerate() {
+        r.u32(base + 4 * n, value as u32);
+    }
+    // Selectors and limits are those of every x86 Windows: 128 segments, 256 interrupts.
+    r.u16(base + 0x2a, 0x3ff).u32(base + 0x2c, cpu.gdt.0 as u32);
+    r.u16(base + 0x32, 0x7ff).u32(base + 0x34, cpu.idt.0 as u32).u16(base + 0x38, 0x28);
+}
+
 /// An ETHREAD.
 pub(crate) fn thread(machine: &Machine, layout: &Layout, thread: &Thread) -> Result<Vec<u8>, Error> {
     let process = machine.process(thread.process)?;
     let mut s = Structure::new(layout, "_ETHREAD")?;
     s.of("_KTHREAD").u8("Header", DISPATCHER_THREAD);
-    s.u64("InitialStack", thread.initial_stack.0).u64("StackLimit", thread.stack_limit.0);
-    s.u64("StackBase", thread.stack_base.0).u64("KernelStack", thread.kernel_stack.0);
+    s.pointer("InitialStack", thread.initial_stack.0).pointer("StackLimit", thread.stack_limit.0);
+    s.pointer("StackBase", thread.stack_base.0).pointer("KernelStack", thread.kernel_stack.0);
     let apc_process = layout.field("_KTHREAD", "ApcState")? + layout.field("_KAPC_STATE", "Process")?;
-    s.record().u64(apc_process, process.at.0);
-    s.u64("Process", process.at.0).u8("Priority", thread.priority).u8("BasePriority", thread.priority);
-    s.u64("Teb", thread.teb.0).u8("State", thread.state).u64("TrapFrame", thread.trap_frame.0);
+    s.record().pointer(machine.arch, apc_process, process.at.0);
+    s.pointer("Process", process.at.0).u8("Priority", thread.priority).u8("BasePriority", thread.priority);
+    s.pointer("Teb", thread.teb.0).u8("State", thread.state).pointer("TrapFrame", thread.trap_frame.0);
     s.u8("PreviousMode", u8::from(thread.teb.0 != 0)).u8("WaitReason", thread.wait_reason);
     let on = machine.processors.iter().find(|p| p.thread == thread.at).map_or(0, |p| p.number);
-    s.u32("NextProcessor", on);
+    s.put("NextProcessor", on.to_le_bytes().get(..layout.processor_number()).unwrap_or_default());
     s.links("ThreadListEntry", thread_links(machine, layout, thread, "_KTHREAD", "_KPROCESS"));
     s.of("_ETHREAD").u64("CreateTime", start_time(machine).0);
-    s.u64("StartAddress", thread.start_address.0).u64("Win32StartAddress", thread.start_address.0);
+    s.pointer("StartAddress", thread.start_address.0).pointer("Win32StartAddress", thread.start_address.0);
     s.links("Cid", (process.id.0, thread.id.0));
     let irps = thread.at.0.wrapping_add(layout.field("_ETHREAD", "IrpList")? as u64);
     s.links("IrpList", (irps, irps));
@@ -100,7 +121,7 @@ pub(crate) fn neighbours(entries: &[u64], head: u64, here: u64) -> (u64, u64) {
 pub(crate) fn process_head(machine: &Machine, layout: &Layout) -> Result<(u64, Vec<u8>), Error> {
     let head = machine.global("PsActiveProcessHead")?;
     let (next, previous) = neighbours(&process_entries(machine, layout)?, head, head);
-    Ok((head, [next, previous].into_iter().flat_map(u64::to_le_bytes).collect()))
+    Ok((head, [next, previous].into_iter().flat_map(|word| machine.arch.word(word)).collect()))
 }
 
 fn process_entries(machine: &Machine, layout: &Layout) -> Result<Vec<u64>, Error> {
@@ -114,13 +135,13 @@ fn process_entries(machine: &Machine, layout: &Layout) -> Result<Vec<u64>, Error
 pub(crate) fn process(machine: &Machine, layout: &Layout, process: &Process) -> Result<Vec<u8>, Error> {
     let mut s = Structure::new(layout, "_EPROCESS")?;
     s.of("_KPROCESS").u8("Header", DISPATCHER_PROCESS);
-    s.u64("DirectoryTableBase", process.directory_table_base.0);
+    s.pointer("DirectoryTableBase", process.directory_table_base.0);
     s.links("ThreadListHead", thread_list(machine, layout, process, "_KTHREAD", "_KPROCESS"));
-    s.of("_EPROCESS").u64("CreateTime", start_time(machine).0).u64("UniqueProcessId", process.id.0);
+    s.of("_EPROCESS").u64("CreateTime", start_time(machine).0).pointer("UniqueProcessId", process.id.0);
     let head = machine.global("PsActiveProcessHead")?;
     let here = process.at.0.wrapping_add(layout.field("_EPROCESS", "ActiveProcessLinks")? as u64);
     s.links("ActiveProcessLinks", neighbours(&process_entries(machine, layout)?, head, here));
-    s.u64("InheritedFromUniqueProcessId", process.parent.0).u64("Peb", process.peb.0);
+    s.pointer("InheritedFromUniqueProcessId", process.parent.0).pointer("Peb", process.peb.0);
     let name: Vec<u8> = process.name.bytes().take(14).collect();
     s.put("ImageFileName", &name);
     s.links("ThreadListHead", thread_list(machine, layout, process, "_ETHREAD", "_EPROCESS"));
@@ -139,15 +160,22 @@ fn thread_list(machine: &Machine, layout: &Layout, process: &Process, of: &str, 
     neighbours(&entries, head, head)
 }
 
-/// Where every kernel maps `KUSER_SHARED_DATA`.
-pub(crate) const SHARED_DATA: u64 = 0xffff_f780_0000_0000;
+/// Where the kernel maps `KUSER_SHARED_DATA`.
+pub(crate) const fn shared_data_at(arch: Arch) -> u64 {
+    match arch {
+        Arch::X64 | Arch::Arm64 => 0xffff_f780_0000_0000,
+        Arch::X86 => 0xffdf_0000,
+    }
+}
 
 /// `KUSER_SHARED_DATA`, as far as builds agree on it.
 pub(crate) fn shared_data(machine: &Machine) -> Vec<u8> {
     let mut r = Record::zeroed(0x330);
     let since_start = u64::from(machine.uptime_seconds) * 10_000_000;
     let (major, minor) = match machine.build {
-        ..9200 => (6, 1),
+        ..3000 => (5, 1),
+        3000..6000 => (5, 2),
+        6000..9200 => (6, 1),
         9200..10240 => (6, 3),
         _ => (10, 0),
     };

@@ -4,40 +4,20 @@
 //! those frames; whatever else is to be reachable gets tables and frames of its own, counted up from a fixed one.
 //! The tables map themselves at the described place, as Windows' do.
 
+pub(crate) mod shape;
+
 use crate::layout::Layout;
 use crate::machine::{Arch, Installed, Machine};
 use crate::memory::Image;
 use crate::{Error, modules, objects, tables, vary};
+use shape::Shape;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a page.
 pub(crate) const PAGE_SIZE: usize = 0x1000;
 /// The first frame that is given out: 16 MiB, above what firmware and loader keep.
 const FIRST_FREE: u64 = 0x1000;
-/// Frames of an x64 entry.
-const FRAME: u64 = 0x000f_ffff_ffff_f000;
 const VALID: u64 = 1;
-/// The bits of an entry that is made here.
-struct Bits {
-    /// Valid, writable, accessed, dirty; of ARM64 a table or page, accessed, inner shareable.
-    kernel: u64,
-    /// The same for user mode.
-    user: u64,
-    /// What the entry has that maps the tables themselves: it is never executed.
-    tables: u64,
-    /// A large page above the lowest level: which bits say so, and what they are then.
-    large: (u64, u64),
-}
-
-impl Bits {
-    const fn of(arch: Arch) -> Self {
-        match arch {
-            Arch::X64 => Self { kernel: 0x63, user: 0x67, tables: 1 << 63 | 0x63, large: (1 << 7, 1 << 7) },
-            Arch::Arm64 => Self { kernel: 0x703, user: 0x743, tables: 0x0060_0000_0000_0703, large: (3, 1) },
-        }
-    }
-}
-
 /// Software entries of x64: the bits that tell a page in transition, and those of a prototype.
 const TRANSITION_MASK: u64 = 0xc01;
 const TRANSITION: u64 = 0x800;
@@ -55,7 +35,7 @@ pub(crate) struct Physical {
     taken: BTreeSet<u64>,
     top: u64,
     installed: Installed,
-    bits: Bits,
+    shape: Shape,
 }
 
 /// All that the machine's memory holds, in pages.
@@ -66,16 +46,17 @@ pub(crate) fn build(
     kdbg: &[u8],
 ) -> Result<Physical, Error> {
     let process = machine.process(machine.thread(machine.crashed()?.thread)?.process)?;
+    let shape = Shape::of(machine);
     let mut physical = Physical {
         pages: BTreeMap::new(),
         next: FIRST_FREE,
         taken: taken(machine),
-        top: process.directory_table_base.0 & FRAME,
+        top: process.directory_table_base.0 & shape.base,
         installed: machine.installed,
-        bits: Bits::of(machine.arch),
+        shape,
     };
-    physical.map_tables(machine, physical.top);
     physical.describe(machine)?;
+    physical.map_tables(machine, physical.top);
     let lists = modules::list(machine)?.into_iter().chain(modules::unloaded(machine)?);
     for (at, bytes) in modules::images(machine)?.into_iter().chain(lists) {
         physical.write(at, &bytes)?;
@@ -92,7 +73,7 @@ pub(crate) fn build(
         physical.write(base.wrapping_add(keys.never_at.0), &keys.never.0.to_le_bytes())?;
         physical.write(base.wrapping_add(keys.always_at.0), &keys.always.0.to_le_bytes())?;
     }
-    physical.write(objects::SHARED_DATA, &objects::shared_data(machine))?;
+    physical.write(objects::shared_data_at(machine.arch), &objects::shared_data(machine))?;
     let (head, links) = objects::process_head(machine, layout)?;
     physical.write(head, &links)?;
     for at in returns(machine) {
@@ -102,7 +83,7 @@ pub(crate) fn build(
         physical.write(stack.at, &stack.bytes)?;
     }
     // The tables hold the described entries already.
-    let is_table = |at: u64| at.wrapping_sub(machine.pte_base.0) < 1 << 39;
+    let is_table = |at: u64| at.wrapping_sub(machine.pte_base.0) < shape.self_map_size();
     for block in image.blocks.iter().filter(|block| !is_table(block.at)) {
         physical.write(block.at, &block.bytes)?;
     }
@@ -116,16 +97,17 @@ pub(crate) fn build(
 /// Where described frames return to in the kernel. A page holds what surrounds the code that is described, and before
 /// a return address that is always a call: which one, the description need not say.
 fn returns(machine: &Machine) -> impl Iterator<Item = u64> {
-    let described = machine.stacks.iter().filter(|_| machine.arch == Arch::X64);
+    let described = machine.stacks.iter().filter(|_| machine.arch != Arch::Arm64);
     let frames = described.flat_map(|stack| &stack.frames).filter(|frame| !frame.trap);
     let in_file =
         |at: u64| machine.modules.iter().any(|module| !module.contents.is_empty() && module.holds(at));
-    frames.map(|frame| frame.ret.0).filter(move |ret| ret >> 47 == 0x1_ffff && !in_file(*ret))
+    frames.map(|frame| frame.ret.0).filter(move |ret| machine.arch.is_kernel(*ret) && !in_file(*ret))
 }
 
 /// Frames that the description speaks of.
 fn taken(machine: &Machine) -> BTreeSet<u64> {
-    let entries = machine.pages.iter().flat_map(|page| &page.entries).map(|entry| (entry.0 & FRAME) >> 12);
+    let frame = Shape::of(machine).frame;
+    let entries = machine.pages.iter().flat_map(|page| &page.entries).map(|entry| (entry.0 & frame) >> 12);
     let tops = machine.processes.iter().map(|process| process.directory_table_base.0 >> 12);
     entries.chain(tops).collect()
 }
@@ -198,26 +180,51 @@ impl Physical {
         Ok(runs)
     }
 
-    /// The top table at `top`, which maps itself.
+    /// The top table at `top`, which maps itself, unless the description has it otherwise.
     fn map_tables(&mut self, machine: &Machine, top: u64) {
-        let index = machine.pte_base.0 >> 39 & 0x1ff;
         self.page(top >> 12);
-        self.put(top + index * 8, &(top | self.bits.tables).to_le_bytes());
+        if self.shape.has_pointer_table() {
+            return self.map_directories(machine, top);
+        }
+        let at = top + self.shape.index(self.shape.levels(), machine.pte_base.0) * self.shape.size;
+        if self.word(at) == 0 {
+            self.put_entry(at, top | self.shape.tables);
+        }
+    }
+
+    /// The four page directories under `top`. The last of them maps all four.
+    fn map_directories(&mut self, machine: &Machine, top: u64) {
+        let directories = [0, 1, 2, 3].map(|n| {
+            let at = top + n * self.shape.size;
+            if self.word(at) == 0 {
+                let frame = self.free_frame();
+                self.put_entry(at, frame << 12 | VALID);
+            }
+            self.word(at) & self.shape.frame
+        });
+        let first = directories[3] + self.shape.index(2, machine.pte_base.0) * self.shape.size;
+        for (n, directory) in (0..).zip(directories) {
+            let at = first + n * self.shape.size;
+            if self.word(at) == 0 {
+                self.put_entry(at, directory | self.shape.tables);
+            }
+        }
     }
 
     /// Writes the described entries into their tables.
     fn describe(&mut self, machine: &Machine) -> Result<(), Error> {
+        self.page(self.top >> 12);
         for page in &machine.pages {
             let mut table = self.top;
-            for (level, entry) in (1..=4).rev().zip(&page.entries) {
-                let at = table + index(level, page.of.0) * 8;
+            for (level, entry) in (1..=self.shape.levels()).rev().zip(&page.entries) {
+                let at = table + self.shape.index(level, page.of.0) * self.shape.size;
                 let earlier = self.word(at);
                 if earlier != 0 && earlier != entry.0 {
                     return Err(Error::Contradiction(format!("two page-table entries for {:?}", page.of)));
                 }
-                self.put(at, &entry.0.to_le_bytes());
-                table = entry.0 & FRAME;
-                if level > 1 && entry.0 & VALID != 0 && entry.0 & self.bits.large.0 != self.bits.large.1 {
+                self.put_entry(at, entry.0);
+                table = entry.0 & self.shape.frame;
+                if level > 1 && entry.0 & VALID != 0 && !self.shape.is_large(entry.0) {
                     self.page(table >> 12);
                 }
             }
@@ -243,22 +250,21 @@ impl Physical {
     /// The physical address of a virtual one, which is mapped if it is not yet.
     fn translate(&mut self, at: u64) -> Result<u64, Error> {
         let mut table = self.top;
-        for level in (1..=4).rev() {
-            let slot = table + index(level, at) * 8;
+        for level in (1..=self.shape.levels()).rev() {
+            let slot = table + self.shape.index(level, at) * self.shape.size;
             let mut entry = self.word(slot);
             if entry == 0 {
-                let bits = if at >> 63 == 0 { self.bits.user } else { self.bits.kernel };
-                entry = self.free_frame() << 12 | bits;
-                self.put(slot, &entry.to_le_bytes());
+                entry = self.free_frame() << 12 | self.shape.bits(level, at);
+                self.put_entry(slot, entry);
             }
             if entry & VALID == 0 {
                 entry = self.resident(entry).filter(|_| level == 1).ok_or_else(|| {
                     Error::Contradiction(format!("memory at {at:#x}, whose page is described as absent"))
                 })?;
             }
-            table = entry & FRAME;
-            if level > 1 && entry & self.bits.large.0 == self.bits.large.1 {
-                let size = 1 << (12 + 9 * (level - 1));
+            table = entry & self.shape.frame;
+            if level > 1 && self.shape.is_large(entry) {
+                let size = self.shape.reach(level);
                 return Ok((table & !(size - 1)) + (at & (size - 1)));
             }
         }
@@ -271,8 +277,8 @@ impl Physical {
         if entry & TRANSITION_MASK == TRANSITION {
             return Some(entry);
         }
-        let prototype = ((entry as i64) >> 16) as u64;
-        let place = Some(prototype).filter(|_| entry & PROTOTYPE != 0).and_then(|at| self.find(at))?;
+        let prototype = self.shape.prototype(entry);
+        let place = prototype.filter(|_| entry & PROTOTYPE != 0).and_then(|at| self.find(at))?;
         let real = self.word(place);
         (real & VALID != 0 || real & TRANSITION_MASK == TRANSITION).then_some(real)
     }
@@ -280,26 +286,38 @@ impl Physical {
     /// The physical address of a virtual one that is mapped, without making anything.
     fn find(&self, at: u64) -> Option<u64> {
         let mut table = self.top;
-        for level in (1..=4).rev() {
-            let entry = self.word(table + index(level, at) * 8);
-            table = Some(entry & FRAME).filter(|_| entry & VALID != 0)?;
+        for level in (1..=self.shape.levels()).rev() {
+            let entry = self.word(table + self.shape.index(level, at) * self.shape.size);
+            table = Some(entry & self.shape.frame).filter(|_| entry & VALID != 0)?;
         }
         Some(table + at % PAGE_SIZE as u64)
     }
 
     /// Gives every other process a top table with the same kernel half.
     fn share_kernel(&mut self, machine: &Machine) {
-        let half: Vec<u8> = self
-            .pages
-            .get(&(self.top >> 12))
-            .and_then(|page| page.get(PAGE_SIZE / 2..))
-            .unwrap_or_default()
-            .to_vec();
         for process in &machine.processes {
-            let top = process.directory_table_base.0 & FRAME;
-            if top != self.top {
-                self.put(top + PAGE_SIZE as u64 / 2, &half);
-                self.map_tables(machine, top);
+            let top = process.directory_table_base.0 & self.shape.base;
+            if top == self.top {
+                continue;
+            }
+            self.map_tables(machine, top);
+            if self.shape.has_pointer_table() {
+                for n in [2, 3].map(|n| n * self.shape.size) {
+                    let [from, to] = [self.top, top].map(|top| self.word(top + n) & self.shape.frame);
+                    self.copy_empty(from, to, 0);
+                }
+            } else {
+                self.copy_empty(self.top, top, PAGE_SIZE / 2);
+            }
+        }
+    }
+
+    /// Copies the entries of a table from `offset` on to another one, where that has none yet.
+    fn copy_empty(&mut self, from: u64, to: u64, offset: usize) {
+        for offset in (offset as u64..PAGE_SIZE as u64).step_by(self.shape.size as usize) {
+            let entry = self.word(from + offset);
+            if entry != 0 && self.word(to + offset) == 0 {
+                self.put_entry(to + offset, entry);
             }
         }
     }
@@ -321,8 +339,14 @@ impl Physical {
     /// The entry at a physical address.
     fn word(&self, at: u64) -> u64 {
         let offset = at as usize % PAGE_SIZE;
-        let bytes = self.pages.get(&(at >> 12)).and_then(|page| page.get(offset..offset + 8));
-        bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+        let bytes =
+            self.pages.get(&(at >> 12)).and_then(|page| page.get(offset..offset + self.shape.size as usize));
+        bytes.unwrap_or_default().iter().rev().fold(0, |entry, byte| entry << 8 | u64::from(*byte))
+    }
+
+    fn put_entry(&mut self, at: u64, entry: u64) {
+        let bytes = self.shape.entry(entry);
+        self.put(at, &bytes);
     }
 
     /// Writes inside one page.
@@ -344,11 +368,6 @@ fn ones(word: u64) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
-/// The number of the entry of `level` for `address`.
-const fn index(level: u32, address: u64) -> u64 {
-    address >> (12 + 9 * (level - 1)) & 0x1ff
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,7 +383,8 @@ mod tests {
 
     fn memory(installed: Installed, pfns: &[u64]) -> Physical {
         let pages = pfns.iter().map(|pfn| (*pfn, vec![1; PAGE_SIZE])).collect();
-        Physical { pages, next: 0, taken: BTreeSet::new(), top: 0, installed, bits: Bits::of(Arch::X64) }
+        let shape = Shape::of_arch(Arch::X64, false);
+        Physical { pages, next: 0, taken: BTreeSet::new(), top: 0, installed, shape }
     }
 
     /// The rank a page is written at is the number of pages before it, whatever is installed.

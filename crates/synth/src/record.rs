@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::layout::Layout;
+use crate::machine::Arch;
 
 /// The bytes of one structure.
 pub(crate) struct Record(Vec<u8>);
@@ -42,6 +43,12 @@ impl Record {
 
     pub(crate) fn u64(&mut self, offset: usize, value: u64) -> &mut Self {
         self.put(offset, &value.to_le_bytes())
+    }
+
+    /// An address of `arch`, or another word as wide as one.
+    pub(crate) fn pointer(&mut self, arch: Arch, offset: usize, value: u64) -> &mut Self {
+        let bytes: Vec<u8> = arch.word(value).collect();
+        self.put(offset, &bytes)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -103,9 +110,16 @@ impl<'a> Structure<'a> {
         self.put(field, &value.to_le_bytes())
     }
 
+    /// An address, or another word as wide as one.
+    pub(crate) fn pointer(&mut self, field: &str, value: u64) -> &mut Self {
+        let bytes: Vec<u8> = self.layout.arch.word(value).collect();
+        self.put(field, &bytes)
+    }
+
     /// The two words of a LIST_ENTRY.
     pub(crate) fn links(&mut self, field: &str, (next, previous): (u64, u64)) -> &mut Self {
-        let words: Vec<u8> = [next, previous].into_iter().flat_map(u64::to_le_bytes).collect();
+        let arch = self.layout.arch;
+        let words: Vec<u8> = [next, previous].into_iter().flat_map(|word| arch.word(word)).collect();
         self.put(field, &words)
     }
 

@@ -31,8 +31,17 @@ pub(crate) fn of(machine: &Machine, layout: &Layout, cpu: &Processor) -> Result<
 /// The KPCR up to where its KPRCB starts.
 fn pcr(machine: &Machine, layout: &Layout, cpu: &Processor) -> Result<Vec<u8>, Error> {
     let mut s = Structure::new(layout, "_KPCR")?;
-    s.u64("GdtBase", cpu.gdt.0).u64("TssBase", cpu.tss.0).u64("IdtBase", cpu.idt.0);
-    s.u64("Self", cpu.prcb.0.wrapping_sub(u64::from(layout.pcr_prcb()))).u64("CurrentPrcb", cpu.prcb.0);
+    let own = cpu.prcb.0.wrapping_sub(u64::from(layout.pcr_prcb()));
+    // Each architecture has the fields of its own names.
+    let (own_field, prcb_field) =
+        if machine.arch == Arch::X86 { ("SelfPcr", "Prcb") } else { ("Self", "CurrentPrcb") };
+    s.pointer(own_field, own).pointer(prcb_field, cpu.prcb.0);
+    let (gdt, idt, tss) =
+        if machine.arch == Arch::X86 { ("GDT", "IDT", "TSS") } else { ("GdtBase", "IdtBase", "TssBase") };
+    s.pointer(gdt, cpu.gdt.0).pointer(tss, cpu.tss.0).pointer(idt, cpu.idt.0);
+    if machine.arch == Arch::X86 {
+        s.u8("Number", cpu.number as u8);
+    }
     s.u8("Irql", cpu.cr8.0 as u8).put("MajorVersion", &[1, 0, 1, 0]);
     s.put("StallScaleFactor", &machine.cpu.mhz.to_le_bytes());
     let mut bytes = s.into_bytes()?;

@@ -3,11 +3,10 @@
 use super::Paging;
 use super::entry::{EntryKind, Form, WalkEntry};
 use super::self_map::SelfMap;
+use super::tables::Tables;
+use super::walk::{Mapping, Walk, inside, miss};
 use crate::physical::{PAGE_SIZE, PhysicalMemory};
 use stopcode_base::{Memory, MissReason, PhysAddr, VirtAddr};
-
-/// Entries of the longest walk.
-pub(super) const MOST_LEVELS: usize = 5;
 
 /// An address space: physical memory seen through the page tables below one root.
 #[derive(Clone, Copy)]
@@ -17,45 +16,8 @@ pub struct AddressSpace<'a> {
     root: PhysAddr,
     /// The root of the upper half, where it has one of its own: TTBR1 of ARM64.
     kernel: Option<PhysAddr>,
-}
-
-/// What a walk through the page tables met, from the top down, and where it led.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Walk {
-    pub(super) entries: [Option<WalkEntry>; MOST_LEVELS],
-    /// The prototype entry that stands for the page table's, where one does.
-    pub prototype: Option<WalkEntry>,
-    /// The byte, or why there is none.
-    pub outcome: Result<Mapping, MissReason>,
-}
-
-/// Where the byte at a virtual address is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mapping {
-    /// At this physical address; as many bytes from there on follow one another.
-    Physical(PhysAddr, u64),
-    /// Nowhere yet: it and as many bytes from there on read as zeros.
-    Zeros(u64),
-}
-
-impl Walk {
-    pub(super) const fn new() -> Self {
-        Self { entries: [None; MOST_LEVELS], prototype: None, outcome: Err(MissReason::NotCanonical) }
-    }
-
-    /// The entries of the page tables from the top down, as far as the walk came.
-    pub fn entries(&self) -> impl Iterator<Item = &WalkEntry> {
-        self.entries.iter().flatten()
-    }
-
-    /// Physical address of the byte, where it has one.
-    #[must_use]
-    pub fn physical(&self) -> Option<PhysAddr> {
-        match self.outcome {
-            Ok(Mapping::Physical(at, _)) => Some(at),
-            _ => None,
-        }
-    }
+    /// Page tables that reads in this space went through before.
+    tables: Option<&'a Tables>,
 }
 
 /// An entry on the way, before it is described.
@@ -74,7 +36,7 @@ impl<'a> AddressSpace<'a> {
 
     /// The same, its entries read as `form` tells.
     pub fn with_form(physical: &'a dyn PhysicalMemory, form: Form, base: PhysAddr) -> Self {
-        Self { physical, form, root: PhysAddr(form.paging.root(base.0)), kernel: None }
+        Self { physical, form, root: PhysAddr(form.paging.root(base.0)), kernel: None, tables: None }
     }
 
     /// The same, addresses of the upper half going through the table at `base`: TTBR1 of ARM64, where it is not the
@@ -82,6 +44,11 @@ impl<'a> AddressSpace<'a> {
     #[must_use]
     pub fn with_kernel_table(self, base: PhysAddr) -> Self {
         Self { kernel: Some(PhysAddr(self.form.paging.root(base.0))), ..self }
+    }
+
+    /// The same, reads keeping the page tables that they go through in `tables`, which no other space may share.
+    pub(crate) fn with_tables(self, tables: &'a Tables) -> Self {
+        Self { tables: Some(tables), ..self }
     }
 
     /// The form of its page tables.
@@ -123,22 +90,43 @@ impl<'a> AddressSpace<'a> {
                 *slot = Some(entry);
             }
         };
-        walk.outcome = self.descend(address, &mut record);
+        walk.outcome = self.descend(self.top(address), address, &mut record);
         walk
     }
 
     /// Where the byte at `address` is.
     pub(crate) fn translate(&self, address: VirtAddr) -> Result<Mapping, MissReason> {
-        self.descend(address, &mut |_, _| ())
+        let paging = self.form.paging;
+        let Some(tables) = self.tables else {
+            return self.descend(self.top(address), address, &mut |_, _| ());
+        };
+        if let Some(table) = tables.get(paging, address) {
+            return self.descend((1, table), address, &mut |_, _| ());
+        }
+        self.descend(self.top(address), address, &mut |met, is_prototype| {
+            if met.level == 1 && !is_prototype {
+                tables.keep(paging, address, PhysAddr(met.at.0 & !(PAGE_SIZE - 1)));
+            }
+        })
     }
 
-    fn descend(&self, address: VirtAddr, record: &mut impl FnMut(Met, bool)) -> Result<Mapping, MissReason> {
+    /// Where a walk for `address` begins: the top level, and its table.
+    fn top(&self, address: VirtAddr) -> (u8, PhysAddr) {
+        (self.form.paging.levels(), self.root_of(address))
+    }
+
+    /// Goes down from a level and its table to the byte at `address`.
+    fn descend(
+        &self,
+        (top, mut table): (u8, PhysAddr),
+        address: VirtAddr,
+        record: &mut impl FnMut(Met, bool),
+    ) -> Result<Mapping, MissReason> {
         let paging = self.form.paging;
         if !paging.is_canonical(address.0) {
             return Err(MissReason::NotCanonical);
         }
-        let mut table = self.root_of(address);
-        for level in (1..=paging.levels()).rev() {
+        for level in (1..=top).rev() {
             let at = table.plus(paging.index(level, address.0) * paging.entry_size());
             let value = self.word(at).map_err(|_| MissReason::TableNotInDump { level })?;
             let kind = self.form.kind(level, value);
@@ -209,23 +197,6 @@ impl<'a> AddressSpace<'a> {
             got if got == size => Ok(u64::from_le_bytes(bytes)),
             _ => Err(MissReason::FileTruncated),
         }
-    }
-}
-
-/// The place of `address` inside a page of `size` bytes at `page`.
-pub(super) fn inside(page: PhysAddr, address: VirtAddr, size: u64) -> Mapping {
-    let offset = address.0 & (size - 1);
-    Mapping::Physical(page.plus(offset), size - offset)
-}
-
-/// What an entry that leads nowhere means for the byte at `address`.
-pub(super) fn miss(kind: EntryKind, level: u8, address: VirtAddr) -> Result<Mapping, MissReason> {
-    match kind {
-        EntryKind::DemandZero if level == 1 => Ok(Mapping::Zeros(PAGE_SIZE - address.0 % PAGE_SIZE)),
-        EntryKind::PageFile { .. } => Err(MissReason::PagedOut),
-        EntryKind::PrototypeInVad => Err(MissReason::InVad),
-        EntryKind::Prototype(_) | EntryKind::File => Err(MissReason::NotResident),
-        _ => Err(MissReason::NotMapped { level }),
     }
 }
 

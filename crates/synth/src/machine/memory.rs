@@ -28,9 +28,11 @@ pub struct Stack {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Frame {
-    /// `Child-SP`: the stack pointer inside this frame.
+    /// `Child-SP`: the stack pointer inside this frame. On x86 `ChildEBP`: where it keeps its caller's EBP.
+    #[serde(alias = "ebp")]
     pub sp: Hex,
-    /// `RetAddr`: where it returns to; lies just below the next frame's `sp`. Zero ends the stack.
+    /// `RetAddr`: where it returns to; lies just below the next frame's `sp`, on x86 just above this one's. Zero ends
+    /// the stack.
     pub ret: Hex,
     /// True where `ret` comes from a trap frame: then [`super::Machine::traps`] holds it, and no word is written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -40,7 +42,7 @@ pub struct Frame {
     pub name: String,
 }
 
-/// A 64-bit word at an address.
+/// A word at an address, as wide as a pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Word {
@@ -69,7 +71,7 @@ pub struct Code {
 pub struct Call {
     /// Address the call returns to.
     pub returns_to: Hex,
-    /// Function it calls; with [`Self::import`], the pointer through which it calls.
+    /// Function it calls; with [`Self::import`], where the pointer lies through which it calls.
     pub target: Hex,
     /// True for a call through an import pointer (`FF 15`), false for a direct one (`E8`).
     #[serde(default)]
@@ -82,6 +84,7 @@ pub struct Call {
 pub struct Page {
     /// The address.
     pub of: Hex,
-    /// Entries from the top table downwards; fewer than four end in a large page or an empty entry.
+    /// Entries from the top table downwards: four, three with x86's address extension, two on x86 without. Fewer end in
+    /// a large page or an empty entry.
     pub entries: Vec<Hex>,
 }

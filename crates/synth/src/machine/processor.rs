@@ -27,22 +27,28 @@ pub struct Cpu {
 }
 
 /// Registers of a processor; those left out are zero. Of ARM64 `pc`, `sp`, `fp` and `cpsr` are other names of the first
-/// ones, and `x` and `lr` are its alone.
+/// ones, and `x` and `lr` are its alone. Of x86 they have its own names: `eip`, `esp`, `eax`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs, reason = "the names are the processor's own")]
 pub struct Registers {
-    #[serde(alias = "pc")]
+    #[serde(alias = "pc", alias = "eip")]
     pub rip: Hex,
-    #[serde(alias = "sp")]
+    #[serde(alias = "sp", alias = "esp")]
     pub rsp: Hex,
+    #[serde(alias = "eax")]
     pub rax: Hex,
+    #[serde(alias = "ecx")]
     pub rcx: Hex,
+    #[serde(alias = "edx")]
     pub rdx: Hex,
+    #[serde(alias = "ebx")]
     pub rbx: Hex,
-    #[serde(alias = "fp")]
+    #[serde(alias = "fp", alias = "ebp")]
     pub rbp: Hex,
+    #[serde(alias = "esi")]
     pub rsi: Hex,
+    #[serde(alias = "edi")]
     pub rdi: Hex,
     pub r8: Hex,
     pub r9: Hex,

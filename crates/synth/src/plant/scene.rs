@@ -311,7 +311,7 @@ impl Scene {
             context_at: Hex(0),
             registers,
         };
-        self.chain.put(at, context::exception_record(&exception));
+        self.chain.put(at, context::exception_record(crate::machine::Arch::X64, &exception));
     }
 
     /// The processor enters a trap on a fresh stack, whose top it starts at.
@@ -391,6 +391,7 @@ fn machine(
     Machine {
         about: "Planted: invented, every bit of it.".to_owned(),
         arch: crate::machine::Arch::X64,
+        pae: false,
         build: profile.build,
         revision: profile.revision,
         crash_time: 1_400_000_000 + rng.below(300_000_000) as u32,
