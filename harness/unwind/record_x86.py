@@ -5,8 +5,10 @@ usage: record_x86.py IMAGE OUT [--functions N] [--seed S] [--runs R] [--every]
 
 The image has no unwind data: functions are those that the frame data of its PDB, which lies beside it, tells of. What a
 call takes off the stack is told by the callee's return, by the import's name in the PDB, or by what was pushed for it.
+The latter can be misjudged: a function where paths meet at different depths, or that returns at another than its first,
+is left out and named.
 """
-import pathlib, re, struct, sys
+import io, pathlib, re, struct, sys
 import capstone
 from capstone import x86_const as cx
 from unicorn import Uc, UC_ARCH_X86, UC_MODE_32
@@ -47,6 +49,7 @@ class Pdb:
 
     def functions(self):
         records = [struct.unpack_from("<6IHHI", self.frame_data, at) for at in range(0, len(self.frame_data), 32)]
+        self.saved = {r[0] + r[6] for r in records}  # here all is pushed that is no parameter
         return {r[0]: [(r[0], r[0] + r[1])] for r in records if r[8] & 4}
 
     def publics(self):
@@ -66,11 +69,13 @@ class Image(emulate.Image):
         super().__init__(path)
         raw = open(path, "rb").read()
         self.base, = struct.unpack_from("<I", raw, struct.unpack_from("<I", raw, 60)[0] + 24 + 28)
-        self.pdata, self.imports, self.helpers = (0, 0), {}, []
+        self.pdata, self.takes, self.helpers = (0, 0), {}, []
         for name, rva in self.pdb.publics():
-            if name.startswith("__imp_"):
-                taken = re.fullmatch(r".*@(\d+)", name)
-                self.imports[rva] = int(taken[1]) if taken else 0
+            # Of functions and imports: __stdcall has its size in the name, and C is undecorated but for the underline.
+            if taken := re.fullmatch(r"_[^?]*@(\d+)", name):
+                self.takes[rva] = int(taken[1])
+            elif name.startswith("__imp_"):
+                self.takes[rva] = 0
             elif re.match(r"_+(S?EH_(prolog|epilog)|chkstk|alloca_probe)", name):
                 self.helpers.append((rva, rva + HELPER))
 
@@ -86,6 +91,20 @@ class Recorder(emulate.Recorder):
         super().__init__(image, rng, out, Uc(UC_ARCH_X86, UC_MODE_32), ux.UC_X86_REG_EIP)
         self.uc.mem_map(0, 0x1000)  # where FS begins: the list of handlers
         self.data = b"".join(struct.pack("<I", self.pointer()) for _ in range(emulate.DATA_SIZE // 4))
+
+    # Kept with each way that is taken later.
+    pushed = property(lambda self: self.start_other, lambda self, bytes: setattr(self, "start_other", bytes))
+
+    def run(self, begin, runs):
+        """What is recorded counts only if the stack's depth is consistent."""
+        out, self.out, self.depths, self.torn = self.out, io.BytesIO(), {}, False
+        found = super().run(begin, runs)
+        if self.torn:
+            print(f"  {begin:#x}: left out, what its calls take cannot be told")
+        else:
+            out.write(self.out.getvalue())
+        self.out = out
+        return found
 
     def decode(self, address):
         if address not in self.cache:
@@ -114,7 +133,7 @@ class Recorder(emulate.Recorder):
         uc.mem_write(self.entry, struct.pack(f"<{3 + len(parameters)}I", RETURN, *parameters, 0, RETURN))
         for register, value in zip(GPR, values):
             uc.reg_write(register, value)
-        self.start, self.start_other, self.body = values, None, None
+        self.start, self.pushed = values, 0
         uc.reg_write(ux.UC_X86_REG_EFLAGS, 2)
 
     def skip(self, at):
@@ -126,14 +145,16 @@ class Recorder(emulate.Recorder):
         """How many bytes a call takes off the stack; none if that cannot be told."""
         operand = instruction.operands[0]
         if operand.type == cx.X86_OP_IMM:
+            if (known := self.image.takes.get(operand.imm - self.image.base)) is not None:
+                return known
             for found in self.md.disasm(bytes(self.image.bytes[operand.imm - self.image.base:][:0x1000]), operand.imm):
                 if found.group(capstone.CS_GRP_RET):
                     return found.operands[0].imm if found.operands else 0
                 if found.mnemonic == "jmp" and found.operands[0].type == cx.X86_OP_MEM:
-                    return self.image.imports.get(found.operands[0].mem.disp - self.image.base)
+                    return self.image.takes.get(found.operands[0].mem.disp - self.image.base)
             return None
         if operand.type == cx.X86_OP_MEM and not operand.mem.base and not operand.mem.index:
-            known = self.image.imports.get(operand.mem.disp - self.image.base)
+            known = self.image.takes.get(operand.mem.disp - self.image.base)
             if known is not None:
                 return known
         after = self.decode(instruction.address + instruction.size)
@@ -151,11 +172,13 @@ class Recorder(emulate.Recorder):
         instruction = self.decode(address)
         if instruction is None or struct.unpack("<I", uc.mem_read(self.entry, 4))[0] != RETURN:
             return uc.emu_stop()
-        if self.steps == 1:
+        group, after, esp = instruction.group, address + instruction.size, uc.reg_read(GPR[ESP])
+        if self.depths.setdefault(rva, esp) != esp or group(capstone.CS_GRP_RET) and esp != self.entry:
+            self.torn = True
+        if rva in self.image.pdb.saved:
             self.pushed = 0
         if self.count(rva):
             self.record(0, rva)
-        group, after, esp = instruction.group, address + instruction.size, uc.reg_read(GPR[ESP])
         if group(capstone.CS_GRP_CALL):
             target = instruction.operands[0]
             if target.type == cx.X86_OP_IMM and self.is_helper(target.imm - self.image.base):
@@ -172,8 +195,8 @@ class Recorder(emulate.Recorder):
             return self.go(after)
         if instruction.mnemonic == "push":
             self.pushed += 4
-        elif instruction.mnemonic in ("pop", "sub", "leave", "ret") or group(capstone.CS_GRP_JUMP):
-            self.pushed = 0
+        elif instruction.mnemonic == "pop":
+            self.pushed = max(self.pushed - 4, 0)
         if group(capstone.CS_GRP_INT) or instruction.id in (cx.X86_INS_HLT, cx.X86_INS_INT3, cx.X86_INS_UD2):
             return uc.emu_stop()
         if any(o.type == cx.X86_OP_MEM and o.access & capstone.CS_AC_WRITE and (o.mem.index or self.is_wild(o.mem))
