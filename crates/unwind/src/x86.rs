@@ -135,8 +135,7 @@ fn frame_data<'a>(at: &Position, sources: &Sources<'a>) -> Option<FrameData<'a>>
 /// None of them is believed where the call it leads to contradicts it.
 fn computed(at: &Position, sources: &Sources<'_>) -> Option<(Frame, Caller)> {
     let data = frame_data(at, sources);
-    let (caller, reason) = if at.stands == Stands::Interrupted
-        && sources.code.at(at.running) == CodeAt::Start
+    let (caller, reason) = if at.stands == Stands::Interrupted && sources.code.at(at.running) == CodeAt::Start
     {
         (along(at, Way { from: From::Esp, slot: 0, ebp: None }, sources)?, Reason::CalleeAtEntry)
     } else if let Some(way) = by_instructions(at, data.as_ref(), sources) {
@@ -185,9 +184,11 @@ fn by_instructions(at: &Position, data: Option<&FrameData<'_>>, sources: &Source
         return None;
     }
     let read = |from: VirtAddr, length: usize| sources.memory.read_available(from, length);
-    instructions::epilog(&read(at.running, WINDOW)).or_else(|| {
+    let known = sources.code.function_start(at.running);
+    let begins_another =
+        |target| known.is_some_and(|own| own != target) && sources.code.at(target) == CodeAt::Start;
+    instructions::epilog(&read(at.running, WINDOW), at.running, begins_another).or_else(|| {
         let data = data.filter(|data| in_prolog(at, data))?;
-        let known = sources.code.function_start(at.running);
         let start = if data.is_function { data.start } else { known? };
         let length = usize::try_from(at.running.offset_from(start)?).ok().filter(|bytes| *bytes <= WINDOW)?;
         let done = read(start, length);
