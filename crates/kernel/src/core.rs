@@ -65,7 +65,7 @@ impl Core {
 
     /// The images of the modules, as far as memory and files hold them.
     pub(crate) fn images(&self) -> LoadedImages<'_> {
-        LoadedImages::new(&self.modules, &self.dump, &self.files, &self.code)
+        LoadedImages::new(&self.modules, &self.dump, &self.files)
     }
 
     /// The file that a module was loaded from, where one with its time stamp and size is at hand.

@@ -11,7 +11,7 @@ use stopcode_base::{Memory, MissReason, Registers, SliceMemory, VirtAddr, X86Reg
 use stopcode_image::Image;
 use stopcode_symbols::{Pdb, StackFrames};
 use stopcode_unwind::{
-    Code, CodeAt, FrameData, ImageView, Images, Options, StackKind, StackRange, Stands, Start, Trust,
+    Code, CodeAt, FrameData, ImageView, Images, Options, StackKind, StackRange, Stands, Start,
     walk_with_images,
 };
 
@@ -39,16 +39,27 @@ impl Machine {
             let stored = image.bytes(section.rva, section.file_size.min(section.virtual_size) as usize);
             bytes[section.rva as usize..][..stored.len()].copy_from_slice(&stored);
         }
-        let functions = pdb.frames.iter().filter(|frame| frame.is_function).map(|frame| (frame.start, frame.size));
+        let functions =
+            pdb.frames.iter().filter(|frame| frame.is_function).map(|frame| (frame.start, frame.size));
         let functions = functions.collect();
         Some(Self { base: headers.image_base as u32, bytes, frames: pdb.frames, functions })
     }
+}
+
+/// What a walk is given of the image.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Given {
+    Everything,
+    /// As in a small dump, with a PDB from a store.
+    NoCode,
+    NoFrameData,
 }
 
 /// One record: the machine's image, the live stack, and where the function returns to. The call that entered it
 /// stands before that place.
 struct Run<'a> {
     machine: &'a Machine,
+    given: Given,
     stack: SliceMemory<'a>,
     back: u32,
     call: [u8; 5],
@@ -58,7 +69,9 @@ impl Memory for Run<'_> {
     fn read_some(&self, at: VirtAddr, buffer: &mut [u8]) -> Result<usize, MissReason> {
         let image = SliceMemory { base: VirtAddr(self.machine.base.into()), bytes: &self.machine.bytes };
         let call = SliceMemory { base: VirtAddr(u64::from(self.back) - 5), bytes: &self.call };
-        [image, call, self.stack].iter().find_map(|part| part.read_some(at, buffer).ok()).ok_or(MissReason::NotInDump)
+        let parts = [self.stack, image, call];
+        let parts = if self.given == Given::NoCode { &parts[..1] } else { &parts };
+        parts.iter().find_map(|part| part.read_some(at, buffer).ok()).ok_or(MissReason::NotInDump)
     }
 }
 
@@ -67,7 +80,8 @@ impl Code for Run<'_> {
         if address.0 == u64::from(self.back) {
             return CodeAt::Module;
         }
-        let Some(rva) = address.0.checked_sub(self.machine.base.into()).and_then(|rva| u32::try_from(rva).ok())
+        let Some(rva) =
+            address.0.checked_sub(self.machine.base.into()).and_then(|rva| u32::try_from(rva).ok())
         else {
             return CodeAt::NotCode;
         };
@@ -89,6 +103,9 @@ impl Images for Run<'_> {
     }
 
     fn frame_data(&self, address: VirtAddr) -> Option<FrameData<'_>> {
+        if self.given == Given::NoFrameData {
+            return None;
+        }
         let base = VirtAddr(self.machine.base.into());
         let frame = self.machine.frames.at(address.offset_from(base)?.try_into().ok()?)?;
         Some(FrameData {
@@ -107,20 +124,24 @@ impl Images for Run<'_> {
 #[derive(Default, Debug)]
 struct Tally {
     records: usize,
-    offsets: BTreeSet<(u32, u32)>,
-    /// Right, with the frame pointer of the caller: the frame above it too.
+    /// (function, offset), each counted once.
+    points: BTreeSet<(u32, u32)>,
+    /// The caller's frame is right.
     right: usize,
-    /// Of those, with high trust.
+    /// Of those, the caller's EBP is right too: the frame above follows.
+    with_ebp: usize,
+    /// Of those that are right, the trust is high.
     sure: usize,
-    without_next: usize,
     wrong: Vec<String>,
+    /// Of those that are wrong, no gap is drawn.
+    silent: usize,
     wrong_and_sure: usize,
 }
 
-fn compare(machine: &Machine, recording: &[u8]) -> Tally {
+fn compare(machine: &Machine, recording: &[u8], given: Given) -> Tally {
     let mut tally = Tally::default();
     let mut rest = &recording[20..];
-    let mut word = |rest: &mut &[u8]| {
+    let word = |rest: &mut &[u8]| {
         let (word, after) = rest.split_first_chunk::<4>().unwrap();
         *rest = after;
         u32::from_le_bytes(*word)
@@ -135,7 +156,7 @@ fn compare(machine: &Machine, recording: &[u8]) -> Tally {
         let base = VirtAddr(gpr[X86Registers::ESP].into());
         let target = (machine.base + function).wrapping_sub(back).to_le_bytes();
         let call = [0xe8, target[0], target[1], target[2], target[3]];
-        let run = Run { machine, stack: SliceMemory { base, bytes: stack }, back, call };
+        let run = Run { machine, given, stack: SliceMemory { base, bytes: stack }, back, call };
         let registers = X86Registers { eip: machine.base + rva, gpr, ..X86Registers::default() };
         let stands = if kind == 1 { Stands::AfterCall } else { Stands::Interrupted };
         let start = Start { registers: Registers::X86(registers), known: 0xff, stands };
@@ -144,33 +165,38 @@ fn compare(machine: &Machine, recording: &[u8]) -> Tally {
         let found = walk_with_images(&start, &run, &run, &run, &[range], &options);
         tally.records += 1;
         if kind == 0 {
-            tally.offsets.insert((function, rva));
+            tally.points.insert((function, rva));
         }
         let at = |index: usize| {
-            found.frames.get(index).map(|frame| (frame.instruction.0 as u32, frame.stack_pointer.0 as u32))
+            let frame = found.frames.get(index)?;
+            Some((frame.instruction.0 as u32, frame.stack_pointer.0 as u32))
         };
         let sure = found.frames.get(1).is_some_and(|frame| frame.trust.is_high());
         if at(1) == Some((back, esp)) {
             tally.right += 1;
             tally.sure += usize::from(sure);
-            tally.without_next += usize::from(at(2).is_none_or(|(next, _)| next != back));
+            tally.with_ebp += usize::from(at(2).is_some_and(|(next, _)| next == back));
         } else {
             tally.wrong_and_sure += usize::from(sure);
-            tally.wrong.push(format!("{stands:?} {rva:#x} of {function:#x}: {:x?} for {:x?}, {sure}", at(1), (back, esp)));
+            tally.silent += usize::from(found.frames.get(1).is_some_and(|frame| !frame.gap_before));
+            let place = format!("{stands:?} at {rva:#x} of {function:#x}");
+            tally.wrong.push(format!("{place}: {:x?}, not {:x?}", at(1), (back, esp)));
         }
     }
     tally
 }
 
-#[test]
-fn every_recorded_frame_is_the_shadow_stacks() {
+/// Each recording there is, with the machine it was made on; none without the images.
+fn recordings() -> Vec<(String, Machine, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
     let larger = std::env::var_os("STOPCODE_UNWIND_RECORDS_X86").map(PathBuf::from);
-    for folder in [Some(folder), larger].into_iter().flatten() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap().split('.').next().unwrap().to_owned();
-            let Some(machine) = Machine::open(&name) else { return };
+    let folders = [Some(folder), larger].into_iter().flatten();
+    let files =
+        folders.flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    files
+        .filter_map(|path| {
+            let name = path.file_name()?.to_str()?.split('.').next()?.to_owned();
+            let machine = Machine::open(&name)?;
             let mut bytes = std::fs::read(&path).unwrap();
             if path.extension().is_some_and(|extension| extension == "xz") {
                 let mut plain = Vec::new();
@@ -178,18 +204,36 @@ fn every_recorded_frame_is_the_shadow_stacks() {
                 bytes = plain;
             }
             assert!(bytes.starts_with(b"SCU3"), "{name}");
-            let tally = compare(&machine, &bytes);
+            Some((name, machine, bytes))
+        })
+        .collect()
+}
+
+#[test]
+fn every_recorded_frame_is_the_shadow_stacks() {
+    for (name, machine, recording) in recordings() {
+        for given in [Given::Everything, Given::NoCode, Given::NoFrameData] {
+            let Tally { records, points, right, with_ebp, sure, wrong, silent, wrong_and_sure } =
+                compare(&machine, &recording, given);
             eprintln!(
-                "{name}: {} records, {} offsets; {} right, {} of them sure, {} without the next; {} wrong, {} of them sure",
-                tally.records,
-                tally.offsets.len(),
-                tally.right,
-                tally.sure,
-                tally.without_next,
-                tally.wrong.len(),
-                tally.wrong_and_sure
+                "{name}, {given:?}: {} points, {records} records; {right} right, {with_ebp} with EBP, {sure} sure; \
+                 {} wrong, {silent} without a gap, {wrong_and_sure} sure",
+                points.len(),
+                wrong.len(),
             );
-            for line in tally.wrong.iter().take(4000) { eprintln!("{line}"); }
+            // In per cent of the records: right, and right and sure.
+            let floor = match given {
+                Given::Everything => (100, 97),
+                Given::NoCode => (90, 5),
+                Given::NoFrameData => (80, 5),
+            };
+            let reached = (100 * right / records, 100 * sure / records);
+            let first: Vec<_> = wrong.iter().take(10).collect();
+            assert!(
+                points.len() > 1000 && reached.0 >= floor.0 && reached.1 >= floor.1,
+                "{reached:?}: {first:#?}"
+            );
+            assert_eq!((with_ebp, wrong_and_sure), (right, 0), "{first:#?}");
         }
     }
 }

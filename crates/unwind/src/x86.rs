@@ -132,7 +132,6 @@ fn frame_data<'a>(at: &Position, sources: &Sources<'a>) -> Option<FrameData<'a>>
 }
 
 /// The caller by what is known of the function that runs: its first instruction, its epilogue, its prologue, its frame data.
-/// None of them is believed where the call it leads to contradicts it.
 fn computed(at: &Position, sources: &Sources<'_>) -> Option<(Frame, Caller)> {
     let data = frame_data(at, sources);
     let (caller, reason) = if at.stands == Stands::Interrupted && sources.code.at(at.running) == CodeAt::Start
@@ -141,18 +140,7 @@ fn computed(at: &Position, sources: &Sources<'_>) -> Option<(Frame, Caller)> {
     } else if let Some(way) = by_instructions(at, data.as_ref(), sources) {
         (along(at, way, sources)?, Reason::Instructions)
     } else {
-        let data = data.filter(|data| !in_prolog(at, data))?;
-        let word = |address: VirtAddr| u32::try_from(address.0).ok();
-        let ebp = match at.record {
-            Some(record) => word(record),
-            None => None,
-        };
-        let given = Given { esp: word(at.lowest)?, ebp, callee_parameters: at.callee_parameters };
-        // A trap entry's frame is its trap frame, and that says more.
-        if !data.program.contains(".raSearch") && trap_frame(at, sources).is_some() {
-            return None;
-        }
-        (frame_data::caller(&data, given, sources)?, Reason::UnwindData)
+        (by_frame_data(at, &data?, sources)?, Reason::UnwindData)
     };
     let (back, pointer) = (VirtAddr(caller.eip.into()), VirtAddr(caller.esp.into()));
     let fits = at.lowest < pointer && at.range.contains(pointer.minus(1)) && pointer.0 & 3 == 0;
@@ -160,17 +148,43 @@ fn computed(at: &Position, sources: &Sources<'_>) -> Option<(Frame, Caller)> {
         return None;
     }
     let mut frame = called(pointer.minus(4), back, at, sources);
-    if frame.gap_before {
+    // What is computed is believed even if another function was called: that one can have jumped here. What is searched for
+    // is not, nor is either where nothing was called.
+    if call_site::x86(sources.memory, back) == CallSite::NotCall || caller.searched && frame.gap_before {
         return None;
     }
+    frame.gap_before = false;
     frame.why.insert(0, reason);
     frame.trust = match reason {
         Reason::Instructions => Trust::Unwind,
-        // A search is sure only of what a call can be seen to have left.
-        Reason::UnwindData if !caller.searched || frame.trust == Trust::ScanCall => Trust::PdbAssisted,
+        // Frame data knows no epilogues, and a search is sure only of what a call can be seen to have left.
+        Reason::UnwindData
+            if !may_be_in_epilog(at, sources) && (!caller.searched || frame.trust == Trust::ScanCall) =>
+        {
+            Trust::PdbAssisted
+        }
         _ => frame.trust,
     };
     Some((frame, caller))
+}
+
+fn by_frame_data(at: &Position, data: &FrameData<'_>, sources: &Sources<'_>) -> Option<Caller> {
+    // A trap entry's frame is its trap frame, and that says more.
+    if in_prolog(at, data) || !data.program.contains(".raSearch") && trap_frame(at, sources).is_some() {
+        return None;
+    }
+    let word = |address: VirtAddr| u32::try_from(address.0).ok();
+    let given = Given {
+        esp: word(at.lowest)?,
+        ebp: at.record.and_then(word),
+        callee_parameters: at.callee_parameters,
+    };
+    frame_data::caller(data, given, sources)
+}
+
+/// True of an interrupted function whose instructions cannot be read.
+fn may_be_in_epilog(at: &Position, sources: &Sources<'_>) -> bool {
+    at.stands == Stands::Interrupted && sources.memory.read_available(at.running, 1).is_empty()
 }
 
 /// In a prologue the frame is not complete yet, whatever frame data says.
@@ -289,7 +303,7 @@ fn called(slot: VirtAddr, back: VirtAddr, at: &Position, sources: &Sources<'_>) 
             why.push(Reason::CallTargetIsCallee);
         } else {
             // What a jump leads to runs in its place.
-            gap_before = !call_site::x64_is_jump(memory, target);
+            gap_before = !call_site::is_jump(memory, target);
         }
     }
     if code.function_start(back).is_some() {
@@ -438,6 +452,20 @@ mod tests {
         let at: Vec<u64> = stack.frames.iter().map(|frame| frame.instruction.0).collect();
         assert_eq!(at, [TEXT + 0x100, first, second]);
         assert!(stack.frames.iter().all(|frame| !frame.gap_before));
+    }
+
+    /// The caller called 0x100, which jumped to 0x700: `pop ebp` there is about to undo its frame.
+    #[test]
+    fn a_function_that_was_jumped_to_has_its_callers_caller() {
+        let mut machine = Machine::new();
+        let first = machine.call(0x220, 0x100);
+        machine.text[0x720..0x722].copy_from_slice(&[0x5d, 0xc3]);
+        machine.put(0xe0, &[STACK + 0x200, first]);
+        machine.put(0x200, &[0, TEXT + 0x510]);
+        let stack = run(&machine, TEXT + 0x720, 0xe0, STACK + 0xe0);
+        let frame = &stack.frames[1];
+        assert_eq!((frame.instruction.0, frame.trust, frame.gap_before), (first, Trust::Unwind, false));
+        assert_eq!(frame.stack_pointer.0, STACK + 0xe8);
     }
 
     #[test]

@@ -7,10 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use stopcode_base::VirtAddr;
 use stopcode_image::CodeView;
-use stopcode_symbols::{
-    Found, ImageNames, Reach, StackFrames, SymbolSource, SymbolTable, WantedImage, demangle,
-};
-use stopcode_unwind::{Code, CodeAt, FrameData};
+use stopcode_symbols::{Found, ImageNames, Reach, SymbolSource, SymbolTable, WantedImage, demangle};
+use stopcode_unwind::{Code, CodeAt};
 
 /// The first page of an image holds its headers, not code.
 const HEADERS: u64 = 0x1000;
@@ -23,8 +21,6 @@ struct Range {
     time_date_stamp: Option<u32>,
     /// Loaded when first asked for: a symbol file takes longer to read than the rest of a dump.
     names: OnceCell<Option<Arc<SymbolTable>>>,
-    /// How its x86 functions use the stack.
-    frames: OnceCell<Option<Arc<StackFrames>>>,
 }
 
 /// Answers "what is at this address" for stacks and for readers.
@@ -53,7 +49,6 @@ impl CodeMap {
                 display: m.display.clone(),
                 time_date_stamp: m.time_date_stamp,
                 names: if m.base == kernel { OnceCell::from(names.cloned()) } else { OnceCell::new() },
-                frames: OnceCell::new(),
             })
             .collect();
         loaded.sort_by_key(|range| range.start);
@@ -64,8 +59,7 @@ impl CodeMap {
                 let display = u.name.clone();
                 // An unloaded driver leaves no time stamp, so that nothing is provably its symbols.
                 let names = OnceCell::from(None);
-                let frames = OnceCell::from(None);
-                Range { start: u.start, end: u.end, display, image, time_date_stamp: None, names, frames }
+                Range { start: u.start, end: u.end, display, image, time_date_stamp: None, names }
             })
             .collect();
         Self { loaded, unloaded, kernel, symbols: symbols.clone() }
@@ -122,26 +116,6 @@ impl CodeMap {
             Some(found.symbols)
         };
         range.names.get_or_init(find).as_deref()
-    }
-
-    /// What the PDB of the image at `address` tells of how the x86 code there uses the stack.
-    pub(crate) fn frame_data(&self, address: VirtAddr) -> Option<FrameData<'_>> {
-        let range = self.loaded(address)?;
-        let find = || {
-            let size = range.end.offset_from(range.start)?;
-            Some(names_of(&self.symbols, &range.image, range.time_date_stamp, size, None)?.frames)
-        };
-        let frame = range.frames.get_or_init(find).as_ref()?.at(address.offset_from(range.start)?.try_into().ok()?)?;
-        Some(FrameData {
-            start: range.start.plus(frame.start.into()),
-            locals: frame.locals,
-            parameters: frame.parameters,
-            saved: frame.saved,
-            prolog: frame.prolog,
-            is_function: frame.is_function,
-            keeps_ebp: frame.keeps_ebp,
-            program: frame.program,
-        })
     }
 
     fn lookup<'a>(&self, range: &'a Range, rva: u64) -> Option<Found<'a>> {

@@ -15,6 +15,9 @@ const FRAME_DATA: usize = 9;
 const WITHOUT_FRAME_POINTER: &[u8] = b"$T0 .raSearch = $eip $T0 ^ = $esp $T0 4 + =";
 const WITH_FRAME_POINTER: &[u8] = b"$T0 $ebp = $eip $T0 4 + ^ = $ebp $T0 ^ = $esp $T0 8 + =";
 
+/// Several times what compilers write.
+const LONGEST_PROGRAM: usize = 0x400;
+
 /// A function nests no deeper: one record for each register it saves.
 const DEEPEST: usize = 64;
 
@@ -109,7 +112,7 @@ impl StackFrames {
             Program::Fixed(program) => program,
             Program::Named(at) => {
                 let rest = self.names.get(at as usize..)?;
-                rest.get(..rest.iter().position(|byte| *byte == 0)?)?
+                rest.get(..rest.iter().take(LONGEST_PROGRAM).position(|byte| *byte == 0)?)?
             }
         };
         let Record { start, size, locals, parameters, prolog, saved, is_function, keeps_ebp, .. } = *record;
@@ -188,16 +191,10 @@ mod tests {
         let records = vec![record(0x10, 0x20, 0), record(0x12, 0x1c, 4), record(0x13, 0x1a, 8)];
         let frames = StackFrames { records, names: b"$eip\0".to_vec() };
         let saved = |rva| frames.at(rva).map(|frame| frame.saved);
-        assert_eq!([0xf, 0x10, 0x12, 0x13, 0x2c, 0x2d, 0x2f, 0x30].map(saved), [
-            None,
-            Some(0),
-            Some(4),
-            Some(8),
-            Some(8),
-            Some(4),
-            Some(0),
-            None
-        ]);
+        assert_eq!(
+            [0xf, 0x10, 0x12, 0x13, 0x2c, 0x2d, 0x2f, 0x30].map(saved),
+            [None, Some(0), Some(4), Some(8), Some(8), Some(4), Some(0), None]
+        );
         assert_eq!(frames.at(0x10).unwrap().program, "$eip");
     }
 }

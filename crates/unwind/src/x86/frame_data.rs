@@ -162,3 +162,91 @@ fn arithmetic(operator: &str, left: u32, right: u32) -> Option<u32> {
         _ => left.checked_sub(left.checked_rem(right)?)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Code, CodeAt, NoImages};
+    use proptest::prelude::*;
+    use stopcode_base::SliceMemory;
+
+    const STACK: u32 = 0x9000_0000;
+    const CODE: u32 = 0x8260_0000;
+
+    struct Everything;
+
+    impl Code for Everything {
+        fn at(&self, address: VirtAddr) -> CodeAt {
+            if address.0 & 0xfff0_0000 == u64::from(CODE) { CodeAt::Module } else { CodeAt::NotCode }
+        }
+    }
+
+    /// Word n of the stack is what `words` has there.
+    fn run(program: &str, words: &[u32], ebp: Option<u32>) -> Option<Caller> {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let memory = SliceMemory { base: VirtAddr(STACK.into()), bytes: &bytes };
+        let sources = Sources { memory: &memory, images: &NoImages, code: &Everything };
+        let data = FrameData {
+            start: VirtAddr(CODE.into()),
+            locals: 8,
+            parameters: 4,
+            saved: 4,
+            prolog: 0,
+            is_function: true,
+            keeps_ebp: true,
+            program,
+        };
+        caller(&data, Given { esp: STACK, ebp, callee_parameters: 0 }, &sources)
+    }
+
+    #[test]
+    fn frames_by_ebp() {
+        let program = "$T0 $ebp = $eip $T0 4 + ^ = $ebp $T0 ^ = $esp $T0 8 + = $L $T0 .cbSavedRegs - = \
+                       $P $T0 8 + .cbParams + = $ebx $T0 8 - ^ =";
+        let words = [0, 0, STACK + 0x40, CODE + 5];
+        let found = run(program, &words, Some(STACK + 8));
+        let expected = Caller { eip: CODE + 5, esp: STACK + 16, ebp: Some(STACK + 0x40), searched: false };
+        assert_eq!(found, Some(expected));
+        assert_eq!(run(program, &words, None), None, "EBP is not known");
+        assert_eq!(run(program, &words, Some(STACK + 16)), None, "there is no stack");
+    }
+
+    /// Words within locals and saved registers, and such that are no code, are not taken.
+    #[test]
+    fn a_return_address_is_searched_above_locals_and_saved_registers() {
+        let program = "$T0 .raSearch = $eip $T0 ^ = $esp $T0 4 + =";
+        let words = [CODE, CODE, CODE, 7, STACK, CODE + 9, CODE];
+        let expected = Caller { eip: CODE + 9, esp: STACK + 24, ebp: Some(3), searched: true };
+        assert_eq!(run(program, &words, Some(3)), Some(expected));
+        assert_eq!(run(program, &words[..5], None), None);
+    }
+
+    #[test]
+    fn operators() {
+        let value = |formula: &str| {
+            let program = format!("$eip {formula} = $esp 0 =");
+            run(&program, &[11, 22], None).map(|caller| caller.eip)
+        };
+        assert_eq!(value("7 2 +"), Some(9));
+        assert_eq!(value("2 7 -"), Some(u32::MAX - 4));
+        assert_eq!(value("7 2 *"), Some(14));
+        assert_eq!([value("7 2 /"), value("7 2 %"), value("47 16 @")], [Some(3), Some(1), Some(32)]);
+        assert_eq!([value("7 0 /"), value("7 0 %"), value("7 0 @")], [None; 3]);
+        assert_eq!(value("$esp 4 + ^"), Some(22));
+        for malformed in ["", "+", "1 +", "1 2", "$T9", "-", "x", "4294967296", "= ="] {
+            assert_eq!(value(malformed), None, "{malformed}");
+        }
+        assert_eq!(run("$eip 1 =", &[], None), None, "the stack pointer is missing");
+        assert_eq!(value(&format!("1 {}", "1 + ".repeat(MOST_TOKENS))), None, "too long");
+        assert_eq!(value(&"1 ".repeat(2 * MOST_OPERANDS)), None, "too many operands");
+    }
+
+    proptest! {
+        #[test]
+        fn any_program_ends(tokens in prop::collection::vec(prop::sample::select(vec![
+            "$eip", "$esp", "$ebp", "$T0", "=", "^", "+", "-", "*", "/", "%", "@", "4", ".raSearch", ".cbLocals", "4294967295",
+        ]), 0..200), words in prop::collection::vec(any::<u32>(), 0..20), ebp: Option<u32>) {
+            run(&tokens.join(" "), &words, ebp);
+        }
+    }
+}
