@@ -45,7 +45,9 @@ pub use key::PdbKey;
 pub use layout::{KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
 pub use name_pack::{NamePack, NamePackError, NamePackWriter, PackedBuild, Packing};
 pub use names::{ImageNames, Wanted as WantedImage};
-pub use pdb::{Checksum, CodeFrame, ModuleName, Pdb, PdbError, PdbFile, ReadAt, SourceLine};
+pub use pdb::{
+    Checksum, CodeFrame, ModuleName, Pdb, PdbError, PdbFile, ReadAt, SourceLine, StackFrame, StackFrames,
+};
 pub use source::{Candidate, MICROSOFT, Progress, Recognized, SourceError, SymbolSource, default_cache};
 pub use store::{Place, Store, StoreFile, SymbolPath, unpack_cab};
 pub use table::{Found, How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};
