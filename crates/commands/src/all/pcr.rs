@@ -60,7 +60,9 @@ fn named(special: &SpecialRegisters) -> Vec<(&'static str, u64)> {
         ("cr2", special.cr2),
         ("cr3", special.cr3),
         ("cr4", special.cr4),
-        ("cr8", special.cr8),
+    ];
+    all.extend(special.cr8.map(|cr8| ("cr8", cr8)));
+    all.extend([
         ("tr", special.tr.into()),
         ("dr0", dr0),
         ("dr1", dr1),
@@ -68,7 +70,7 @@ fn named(special: &SpecialRegisters) -> Vec<(&'static str, u64)> {
         ("dr3", dr3),
         ("dr6", dr6),
         ("dr7", dr7),
-    ];
+    ]);
     if let Some(msrs) = special.msrs {
         all.extend([
             ("gs_base", msrs.gs_base),
