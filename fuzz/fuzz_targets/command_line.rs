@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::cell::RefCell;
-use stopcode_commands::Session;
+use stopcode_commands::{Session, run};
 use stopcode_dump::Dump;
 use stopcode_kernel::Machine;
 use stopcode_symbols::SymbolSource;
@@ -24,7 +24,7 @@ fuzz_target!(|line: &str| {
     let _ = stopcode_commands::parse_line(line);
     SESSION.with_borrow_mut(|session| {
         for line in line.lines() {
-            for answer in session.run(line) {
+            for answer in run(session, line) {
                 let shown = answer.text.chars().chain(answer.reason.iter().flat_map(|reason| reason.chars()));
                 assert!(shown.into_iter().all(|c| c == '\n' || !c.is_control()));
             }

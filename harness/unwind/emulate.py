@@ -48,12 +48,13 @@ class Recorder:
         uc.hook_add(UC_HOOK_CODE, self.step)
         uc.hook_add(UC_HOOK_MEM_UNMAPPED, lambda *_: False)
         self.points = self.unique = 0
+        self.most = MAX_RECORDS_PER_OFFSET
 
     def pointer(self):
         return DATA + self.rng.randrange(0x1000, DATA_SIZE - 0x1000) & ~15
 
     def run(self, begin, runs):
-        """All paths of a function; the share of its instructions reached, and its returns reached and not."""
+        """All paths of a function; the share of its instructions reached, and its epilogues reached and not."""
         self.begin, self.pieces, self.seen = begin, self.image.functions[begin], defaultdict(int)
         self.left, self.visits = [], {}
         for _ in range(runs):
@@ -70,9 +71,9 @@ class Recorder:
             self.entry, self.start, self.start_other, low = entry
             self.uc.mem_write(low, stack)
             self.emulate(self.image.base + target)
-        instructions, returns = self.code()
+        instructions, ends = self.code()
         reached = {rva for rva in instructions if self.seen[rva]}
-        return len(reached) / max(len(instructions), 1), len(returns & reached), len(returns - reached)
+        return len(reached) / max(len(instructions), 1), len(ends & reached), len(ends - reached)
 
     def emulate(self, at):
         # The hook moves the instruction pointer for calls and jumps; then the emulator is started anew there.
@@ -95,6 +96,8 @@ class Recorder:
 
     def fork(self, ways, sp):
         """Goes one way, and keeps the others that nothing has reached."""
+        if not STACK <= sp <= self.entry:
+            return self.uc.emu_stop()  # a forced path lost the stack
         fresh = [way for way in ways if not self.seen[way - self.image.base]]
         way = self.rng.choice(fresh or ways)
         for other in fresh:
@@ -109,7 +112,7 @@ class Recorder:
     def count(self, rva):
         """Counts a visit; true while records of this offset are wanted."""
         self.points += 1
-        wanted = self.seen[rva] < MAX_RECORDS_PER_OFFSET
+        wanted = self.seen[rva] < self.most
         self.unique += self.seen[rva] == 0
         self.seen[rva] += 1
         return wanted
@@ -122,6 +125,7 @@ def main(image_class, recorder_class, magic, text):
     parser.add_argument("--functions", type=int, default=200)
     parser.add_argument("--seed", type=int, default=6)
     parser.add_argument("--runs", type=int, default=24)
+    parser.add_argument("--every", action="store_true", help="write down every visit, not three of each offset")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     image = image_class(options.image)
@@ -129,6 +133,8 @@ def main(image_class, recorder_class, magic, text):
     with open(options.out, "wb") as out:
         out.write(magic + struct.pack("<QII", image.base, *image.pdata))
         recorder = recorder_class(image, rng, out)
+        if options.every:
+            recorder.most = float("inf")
         results = {begin: recorder.run(begin, options.runs) for begin in drawn}
     shares, hit, missed = zip(*results.values())
     print(f"{len(drawn)} functions, {recorder.unique} (function, offset) points of {recorder.points} points in all; "

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs functions of a compiled x64 image in an emulator and records what an unwinder must say.
 
-usage: record.py IMAGE OUT [--functions N] [--seed S] [--runs R]
+usage: record.py IMAGE OUT [--functions N] [--seed S] [--runs R] [--every]
 
 Functions are drawn by the seed. Each is run from its first instruction with known non-volatile registers and a known
 return address: the shadow stack. Calls are stepped over (volatile registers get new values), conditional jumps go
@@ -17,7 +17,7 @@ from capstone import x86_const as cx
 from unicorn import Uc, UC_ARCH_X86, UC_MODE_64
 from unicorn import x86_const as ux
 import emulate
-from emulate import DATA, HOME, MAX_RECORDS_PER_OFFSET, MAX_STACK, MAX_STEPS, RETURN, STACK, STACK_SIZE
+from emulate import DATA, HOME, MAX_STACK, MAX_STEPS, RETURN, STACK, STACK_SIZE
 
 GPR = [getattr(ux, "UC_X86_REG_" + r) for r in
        "RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10 R11 R12 R13 R14 R15".split()]
@@ -62,16 +62,25 @@ class Recorder(emulate.Recorder):
         return self.cache[address]
 
     def code(self):
-        """The function's instructions, and those of them that leave it."""
-        instructions, returns = set(), set()
+        """The function's instructions, and those of them that leave it: returns and tail jumps."""
+        instructions, ends = set(), set()
         for begin, end in self.pieces:
             for found in self.md.disasm(bytes(self.image.bytes[begin:end]), self.image.base + begin):
                 rva = found.address - self.image.base
                 if found.id not in (cx.X86_INS_INT3, cx.X86_INS_NOP):
                     instructions.add(rva)
-                if found.group(capstone.CS_GRP_RET):
-                    returns.add(rva)
-        return instructions, returns
+                if found.group(capstone.CS_GRP_RET) or self.is_tail_jump(found):
+                    ends.add(rva)
+        return instructions, ends
+
+    def is_tail_jump(self, found):
+        """To another function, through memory, or in the form kept for it (REX.W)."""
+        if found.mnemonic != "jmp":
+            return False
+        operand = found.operands[0]
+        if operand.type == cx.X86_OP_IMM:
+            return not self.inside(operand.imm - self.image.base)
+        return operand.type == cx.X86_OP_MEM and operand.mem.base == cx.X86_REG_RIP or found.rex >> 3 & 1 == 1
 
     def enter(self):
         uc, rng = self.uc, self.rng
@@ -106,7 +115,7 @@ class Recorder(emulate.Recorder):
             self.record(0, rva)
         group, after = instruction.group, address + instruction.size
         if group(capstone.CS_GRP_CALL):
-            if self.seen[rva] <= MAX_RECORDS_PER_OFFSET:
+            if self.seen[rva] <= self.most:
                 self.record(1, rva + instruction.size)
             keeps_rax = bytes(self.image.bytes[rva + instruction.size:][:3]) in (b"\x48\x2b\xe0", b"\x48\x29\xc4")
             for n in VOLATILE:
@@ -127,6 +136,22 @@ class Recorder(emulate.Recorder):
             return self.go(after)
         if group(capstone.CS_GRP_JUMP) and instruction.mnemonic != "jmp":
             return self.fork([after, instruction.operands[0].imm], uc.reg_read(GPR[4]))
+        if group(capstone.CS_GRP_JUMP) and instruction.operands[0].type == cx.X86_OP_REG:
+            cases = self.cases(rva)
+            return self.fork(cases, uc.reg_read(GPR[4])) if cases else None
+
+    def cases(self, jump):
+        """Where a switch can go: a load of RVAs from a table in the image, right before the jump through a register."""
+        before = [self.decode(self.image.base + rva, 0) for rva in range(jump - 24, jump) if self.seen[rva]]
+        for load in reversed([found for found in before if found]):
+            table = next((o.mem for o in load.operands if o.type == cx.X86_OP_MEM and o.mem.scale == 4), None)
+            if load.mnemonic == "mov" and table and 0 < table.disp < len(self.image.bytes):
+                found, at = set(), table.disp
+                while at < len(self.image.bytes) - 3 and self.inside(self.image.word(at)):
+                    found.add(self.image.word(at))
+                    at += 4
+                return [self.image.base + target for target in sorted(found)]
+        return []
 
     def is_wild(self, operand):
         base = {cx.X86_REG_RCX: 1, cx.X86_REG_RDX: 2, cx.X86_REG_R8: 8, cx.X86_REG_R9: 9, cx.X86_REG_R10: 10}

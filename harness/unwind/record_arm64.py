@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """As record.py, for ARM64 images; the record's form is in README.md.
 
-usage: record_arm64.py IMAGE OUT [--functions N] [--seed S] [--runs R]
+usage: record_arm64.py IMAGE OUT [--functions N] [--seed S] [--runs R] [--every]
 """
 import struct, sys
 from unicorn import Uc, UC_ARCH_ARM64, UC_MODE_ARM
 from unicorn import arm64_const as ac
 import emulate
-from emulate import DATA, HOME, MAX_RECORDS_PER_OFFSET, MAX_STACK, MAX_STEPS, RETURN, STACK, STACK_SIZE
+from emulate import DATA, HOME, MAX_STACK, MAX_STEPS, RETURN, STACK, STACK_SIZE
 
 X = [getattr(ac, f"UC_ARM64_REG_X{n}") for n in range(29)] + [ac.UC_ARM64_REG_X29, ac.UC_ARM64_REG_X30]
 D = [getattr(ac, f"UC_ARM64_REG_D{n}") for n in range(8, 16)]
@@ -76,9 +76,15 @@ class Recorder(emulate.Recorder):
         super().__init__(image, rng, out, uc, PC)
 
     def code(self):
-        """The function's instructions, and those of them that return."""
+        """The function's instructions, and those of them that leave it: returns and tail jumps."""
         instructions = {rva for begin, end in self.pieces for rva in range(begin, end, 4)}
-        return instructions, {rva for rva in instructions if self.image.word(rva) == RET}
+        return instructions, {rva for rva in instructions if self.image.word(rva) == RET or self.is_tail_jump(rva)}
+
+    def is_tail_jump(self, rva):
+        word = self.image.word(rva)
+        if word >> 26 == 5:  # b
+            return not self.inside(rva + 4 * ((word & 0x3FFFFFF ^ 0x2000000) - 0x2000000))
+        return word & 0xFFFFFC1F == 0xD61F0000 and not self.cases(rva)  # br
 
     def enter(self):
         uc = self.uc
@@ -133,7 +139,7 @@ class Recorder(emulate.Recorder):
             if word >> 26 == 0x25:
                 target = rva + 4 * ((word & 0x3FFFFFF ^ 0x2000000) - 0x2000000)
                 uc.reg_write(SP, uc.reg_read(SP) + self.image.moves_sp(target))
-            if self.seen[rva] <= MAX_RECORDS_PER_OFFSET:
+            if self.seen[rva] <= self.most:
                 self.record(1, rva + 4)
             # __chkstk takes and keeps x15.
             for n in [*range(15), 16, 17]:

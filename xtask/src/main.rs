@@ -17,6 +17,7 @@ const USAGE: &str = "usage: cargo xtask <chore>
   knowledge --from ../shared  makes the tables under knowledge/ again
   layouts --from ../shared    makes the built-in layouts and fingerprints again
   evaluate --from ../shared   how good the analyst is on real crashes whose cause is known
+  planted --seed N --seeds N  how well planted faults of the hardware are told from drivers' bugs: ten pairs a seed
   fit --from ../shared        weights for crates/analysis/src/weights.rs, and what they are worth on projects not seen";
 
 fn main() -> anyhow::Result<()> {
@@ -30,6 +31,9 @@ fn main() -> anyhow::Result<()> {
         ["knowledge", "--from", shared] => knowledge::run(&PathBuf::from(shared), root),
         ["layouts", "--from", shared] => layouts::run(&PathBuf::from(shared), root),
         ["evaluate", "--from", shared] => evaluate::evaluate(&PathBuf::from(shared)),
+        ["planted", "--seed", first, "--seeds", count] => {
+            evaluate::planted(first.parse().context(USAGE)?, count.parse().context(USAGE)?)
+        }
         ["fit", "--from", shared] => evaluate::fit_weights(&PathBuf::from(shared)),
         _ => bail!("{USAGE}"),
     }

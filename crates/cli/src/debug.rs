@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use stopcode_base::{Problem, Severity, visible};
-use stopcode_commands::{Answer, Session, Status};
+use stopcode_commands::{Answer, Session, Status, run as run_line};
 use stopcode_dump::Dump;
 use stopcode_kernel::Machine;
 use stopcode_symbols::SymbolSource;
@@ -162,7 +162,7 @@ fn batch(session: &mut Session, lines: &[String], shape: Shape) -> io::Result<bo
             break;
         }
         let prompt = session.prompt();
-        for answer in session.run(line) {
+        for answer in run_line(session, line) {
             good &= answer.status != Status::Failed;
             match shape {
                 Shape::Json => writeln!(out, "{}", serde_json::to_string(&answer)?)?,

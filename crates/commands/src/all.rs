@@ -1,10 +1,10 @@
 //! Every command, one file each or one a family, by what it is about.
 
-mod absent;
 mod address;
 mod analyze;
 mod blackbox;
 mod bugcheck;
+mod chkimg;
 mod code;
 mod context;
 mod cpuinfo;
@@ -25,7 +25,6 @@ mod exr;
 mod facts;
 mod formats;
 mod frame;
-mod help;
 mod idt;
 mod ipi;
 mod irp;
@@ -63,13 +62,16 @@ mod x;
 
 use crate::command::Command;
 
+pub(crate) use echo::COMMAND as ECHO;
+pub(crate) use q::COMMAND as QUIT;
+
 /// Commands that belong together, under a heading of the documentation.
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) commands: &'static [&'static Command],
 }
 
-/// All of them.
+/// All that work on the machine.
 pub(crate) const ALL: &[Group] = &[
     Group {
         name: "The crash",
@@ -97,7 +99,7 @@ pub(crate) const ALL: &[Group] = &[
             &frame::COMMAND,
         ],
     },
-    Group { name: "Code", commands: &[&u::COMMAND, &ub::COMMAND, &uf::COMMAND, &absent::CHKIMG] },
+    Group { name: "Code", commands: &[&u::COMMAND, &ub::COMMAND, &uf::COMMAND, &chkimg::COMMAND] },
     Group {
         name: "Memory",
         commands: &[
@@ -113,6 +115,7 @@ pub(crate) const ALL: &[Group] = &[
             &dps::DDS,
             &dps::DPA,
             &dps::DPU,
+            &dps::DPP,
             &s::COMMAND,
         ],
     },
@@ -166,5 +169,4 @@ pub(crate) const ALL: &[Group] = &[
         name: "Values",
         commands: &[&evaluate::COMMAND, &formats::COMMAND, &n::COMMAND, &error::COMMAND],
     },
-    Group { name: "The session", commands: &[&help::COMMAND, &echo::COMMAND, &q::COMMAND] },
 ];

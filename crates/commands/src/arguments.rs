@@ -1,8 +1,7 @@
 //! What stands behind a command's name, read by its definition.
 
-use crate::answer::Stop;
-use crate::command::{Command, Kind};
-use crate::expression::{ErrorKind, ExpressionError, Names, evaluate_start};
+use crate::expression::{ErrorKind, ExpressionError, Names, evaluate, evaluate_start};
+use crate::parameter::{Kind, Parameter};
 use stopcode_base::VirtAddr;
 
 /// A range of memory.
@@ -29,28 +28,49 @@ enum Value<'l> {
     Text(&'l str),
 }
 
+/// Why arguments cannot be read.
+pub(crate) enum Misread {
+    /// The parameter of this name has to stand there.
+    Missing(&'static str),
+    /// An expression is wrong, or something stands where nothing may.
+    Expression(ExpressionError),
+}
+
+impl From<ExpressionError> for Misread {
+    fn from(error: ExpressionError) -> Self {
+        Self::Expression(error)
+    }
+}
+
 /// The arguments of one invocation.
 pub struct Arguments<'l> {
     /// The letters behind the name: `v` of `kv`.
     pub letters: &'l str,
-    command: &'static Command,
+    parameters: &'static [Parameter],
     values: Vec<(&'static str, Value<'l>)>,
 }
 
 impl<'l> Arguments<'l> {
-    /// Reads `text` as the definition says.
+    /// Reads `text` as the parameters say.
     pub(crate) fn parse(
-        command: &'static Command,
+        parameters: &'static [Parameter],
         letters: &'l str,
         text: &'l str,
         names: &dyn Names,
-    ) -> Result<Self, Stop> {
-        let mut arguments = Self { letters, command, values: Vec::new() };
-        let mut positions = command.parameters.iter().filter(|p| p.kind != Kind::Switch);
+    ) -> Result<Self, Misread> {
+        let mut arguments = Self { letters, parameters, values: Vec::new() };
+        let mut positions = parameters.iter().filter(|parameter| !parameter.is_named());
         let mut rest = text.trim();
         while !rest.is_empty() {
-            if let Some((name, behind)) = switch(command, rest) {
-                arguments.values.push((name, Value::Switch));
+            if let Some((parameter, behind)) = named(parameters, rest) {
+                let (value, behind) = if parameter.kind == Kind::Option {
+                    // A word, because `-lo 50 -d` is no difference.
+                    let (value, behind) = word(behind.trim_start());
+                    (Value::Number(evaluate(value, names)?), behind)
+                } else {
+                    (Value::Switch, behind)
+                };
+                arguments.values.push((parameter.name, value));
                 rest = behind.trim_start();
                 continue;
             }
@@ -67,7 +87,13 @@ impl<'l> Arguments<'l> {
                     (Value::Range(range), behind)
                 }
                 Kind::Rest => (Value::Text(rest), ""),
-                Kind::Switch | Kind::Word | Kind::Module | Kind::Symbol | Kind::Type | Kind::Command => {
+                Kind::Switch
+                | Kind::Option
+                | Kind::Word
+                | Kind::Module
+                | Kind::Symbol
+                | Kind::Type
+                | Kind::Command => {
                     let (word, behind) = word(rest);
                     (Value::Text(word), behind)
                 }
@@ -76,16 +102,15 @@ impl<'l> Arguments<'l> {
             rest = behind.trim_start();
         }
         if let Some(missing) = positions.find(|parameter| parameter.required) {
-            return Err(Stop::Failed(format!("{} is missing; usage: {}", missing.name, command.synopsis())));
+            return Err(Misread::Missing(missing.name));
         }
         Ok(arguments)
     }
 
     fn get(&self, name: &str) -> Option<&Value<'l>> {
         debug_assert!(
-            self.command.parameters.iter().any(|parameter| parameter.name == name),
-            "{} has no parameter {name}",
-            self.command.name
+            self.parameters.iter().any(|parameter| parameter.name == name),
+            "the definition has no parameter {name}"
         );
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
@@ -130,14 +155,14 @@ impl<'l> Arguments<'l> {
     }
 }
 
-/// The switch that `text` begins with, as its definition spells it, and what follows.
-fn switch<'l>(command: &'static Command, text: &'l str) -> Option<(&'static str, &'l str)> {
+/// The switch that `text` begins with, and what follows.
+fn named<'l>(parameters: &'static [Parameter], text: &'l str) -> Option<(&'static Parameter, &'l str)> {
     let spelled = text.strip_prefix(['-', '/'])?;
     let end = spelled.find(char::is_whitespace).unwrap_or(spelled.len());
     let (word, behind) = spelled.split_at_checked(end)?;
-    let switches = command.parameters.iter().filter(|parameter| parameter.kind == Kind::Switch);
-    let name = switches.map(|p| p.name).find(|name| name.trim_start_matches(['-', '/']) == word)?;
-    Some((name, behind))
+    let mut named = parameters.iter().filter(|parameter| parameter.is_named());
+    let parameter = named.find(|parameter| parameter.name.trim_start_matches(['-', '/']) == word)?;
+    Some((parameter, behind))
 }
 
 /// A word, or what stands in quotes, and what follows.

@@ -1,7 +1,7 @@
 //! What may stand at the end of an unfinished line.
 
-use crate::command::Kind;
 use crate::line::parse_part;
+use crate::parameter::Kind;
 use crate::registry::commands;
 use crate::session::Session;
 use crate::symbols::modules;
@@ -29,14 +29,14 @@ pub fn complete(session: &Session, line: &str) -> (usize, Vec<String>) {
     let given = invocation.arguments.split_whitespace().count();
     let done = given - usize::from(!word.is_empty() && given > 0);
     let parameters: Vec<_> =
-        invocation.command.parameters.iter().filter(|parameter| parameter.kind != Kind::Switch).collect();
+        invocation.command.parameters.iter().filter(|parameter| !parameter.is_named()).collect();
     let kind = parameters.get(done).or(parameters.last()).map(|parameter| parameter.kind);
     let found = match kind {
         Some(Kind::Command) => command_names(word),
         Some(Kind::Module) => module_names(session, word),
         Some(Kind::Type) => type_names(session, word),
         Some(Kind::Expression | Kind::Range { .. } | Kind::Symbol) => symbol_names(session, word),
-        Some(Kind::Word | Kind::Rest | Kind::Switch) | None => Vec::new(),
+        Some(Kind::Word | Kind::Rest | Kind::Switch | Kind::Option) | None => Vec::new(),
     };
     (start + word_start, sorted(found))
 }

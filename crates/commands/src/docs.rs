@@ -1,7 +1,8 @@
 //! The documentation of all commands, as one Markdown file.
 
-use crate::all::ALL;
 use crate::command::Command;
+use crate::registry::groups;
+use crate::show::capital;
 
 /// `docs/commands.md`.
 pub fn markdown() -> String {
@@ -12,7 +13,7 @@ pub fn markdown() -> String {
          `ADDRESS` is any expression: `nt!KeBugCheckEx+0x10`, `@$sp-8`, `poi(fffff880`03dccfd0)`. Commands are parted by \
          `;`, `~3k` runs `k` on processor 3. What the dump does not hold is *unknown*, with the reason.\n",
     );
-    for group in ALL {
+    for group in groups() {
         text.push_str(&format!("\n## {}\n", group.name));
         for command in group.commands {
             text.push_str(&entry(command));
@@ -38,11 +39,6 @@ fn entry(command: &Command) -> String {
         }
     }
     text
-}
-
-pub(crate) fn capital(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 #[cfg(test)]

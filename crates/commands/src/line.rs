@@ -8,12 +8,21 @@ use crate::registry::named;
 pub struct Invocation<'l> {
     /// The definition.
     pub command: &'static Command,
-    /// The processor it was prefixed with (`~3k`).
-    pub processor: Option<u32>,
+    /// The processor it was prefixed with (`~3k`), or all (`~*k`).
+    pub processor: Option<Which>,
     /// The letters behind its name: `v` of `kv`.
     pub letters: &'l str,
     /// What follows, trimmed.
     pub arguments: &'l str,
+}
+
+/// Which processors a command is to run on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// The one of this number.
+    One(u32),
+    /// Each, one after the other.
+    All,
 }
 
 /// A part of a line that names no known command.
@@ -45,6 +54,8 @@ pub(crate) fn parse_part(part: &str) -> Result<Invocation<'_>, UnknownCommand> {
     let (processor, rest) = prefix(part);
     let end = name_length(rest);
     let (name, arguments) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    // WinDbg's `?` alone is its help.
+    let name = if name == "?" && arguments.trim().is_empty() { ".help" } else { name };
     match named(name) {
         Some((command, letters)) => {
             Ok(Invocation { command, processor, letters, arguments: arguments.trim() })
@@ -66,14 +77,18 @@ fn name_length(part: &str) -> usize {
     }
 }
 
-/// `~3k` runs `k` on processor 3. `~` and `~3s` are commands of their own.
-fn prefix(part: &str) -> (Option<u32>, &str) {
+/// `~3k` runs `k` on processor 3, `~*k` on all. `~` and `~3s` are commands of their own.
+fn prefix(part: &str) -> (Option<Which>, &str) {
     let Some(rest) = part.strip_prefix('~') else { return (None, part) };
+    if let Some(command) = rest.strip_prefix('*') {
+        let command = command.trim_start();
+        return if command.is_empty() { (None, "~") } else { (Some(Which::All), command) };
+    }
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let Some((digits, command)) = rest.split_at_checked(end) else { return (None, part) };
     let command = command.trim_start();
     match digits.parse() {
-        Ok(number) if !command.is_empty() && command != "s" => (Some(number), command),
+        Ok(number) if !command.is_empty() && command != "s" => (Some(Which::One(number)), command),
         _ => (None, part),
     }
 }
@@ -82,7 +97,7 @@ fn prefix(part: &str) -> (Option<u32>, &str) {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Vec<(&'static str, Option<u32>, &str, &str)> {
+    fn parsed(line: &str) -> Vec<(&'static str, Option<Which>, &str, &str)> {
         let parsed = parse_line(line).unwrap();
         parsed.iter().map(|i| (i.command.name, i.processor, i.letters, i.arguments)).collect()
     }
@@ -94,18 +109,20 @@ mod tests {
             [
                 (".cxr", None, "", "0xffff850429891720"),
                 ("u", None, "", "0xfffff8048b58334c L1"),
-                ("k", Some(3), "", "")
+                ("k", Some(Which::One(3)), "", "")
             ]
         );
         assert_eq!(parse_line("frobnicate 1"), Err(UnknownCommand("frobnicate".to_owned())));
         assert_eq!(parse_line("").unwrap(), []);
         assert_eq!(parse_line("* anything; at all").unwrap(), []);
+        assert_eq!(parsed("~*k; ~*"), [("k", Some(Which::All), "", ""), ("~", None, "", "")]);
         assert_eq!(parsed("~3s; ~"), [("~", None, "", "3s"), ("~", None, "", "")]);
     }
 
     #[test]
     fn names_end_where_arguments_begin() {
         assert_eq!(parsed("?1+2"), [("?", None, "", "1+2")]);
+        assert_eq!(parsed("?"), [(".help", None, "", "")]);
         assert_eq!(parsed("u."), [("u", None, "", ".")]);
         assert_eq!(parsed("dps@rsp"), [("dps", None, "", "@rsp")]);
         assert_eq!(

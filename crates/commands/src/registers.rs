@@ -1,8 +1,9 @@
 //! Registers by name: the processor's own, their parts, and the debugger's.
 
 use crate::scope::Scope;
-use stopcode_base::{Arm64Registers, Registers, X64Registers, X86Registers};
+use stopcode_base::{Arm64Registers, Fact, Registers, X64Registers, X86Registers};
 use stopcode_image::KnownRegisters;
+use stopcode_kernel::Machine;
 
 /// The value of a register of the processor, without `@`. `None` if it has none of this name; an error if this context does not
 /// hold it.
@@ -20,6 +21,12 @@ pub(crate) fn of_processor(scope: &Scope, name: &str) -> Option<Result<u64, Stri
 }
 
 fn x64(registers: &X64Registers, scope: &Scope, name: &str) -> Option<Result<u64, String>> {
+    // Bit 1 of the flags is always set: where none is, neither these nor the segments were given back.
+    if registers.eflags == 0
+        && (matches!(name, "efl" | "eflags" | "rflags" | "cs" | "ss") || flag(name).is_some())
+    {
+        return Some(Err(format!("{} does not hold {name}", scope.origin)));
+    }
     match name {
         "rip" => return Some(Ok(registers.rip)),
         "eip" => return Some(Ok(registers.rip & 0xffff_ffff)),
@@ -50,6 +57,46 @@ fn x86(registers: &X86Registers, scope: &Scope, name: &str) -> Option<Result<u64
         return None;
     }
     x64(&KnownRegisters::from(*registers).registers, scope, name)
+}
+
+/// A control, debug or table register of an x64 or x86 processor, as it was saved when the processor was stopped. `None` if
+/// there is none of this name.
+pub(crate) fn special(machine: &Machine, processor: u32, name: &str) -> Option<Result<u64, String>> {
+    const NAMES: [&str; 18] = [
+        "cr0", "cr2", "cr3", "cr4", "cr8", "dr0", "dr1", "dr2", "dr3", "dr6", "dr7", "gdtr", "gdtl", "idtr",
+        "idtl", "tr", "ldtr", "mxcsr",
+    ];
+    let number = NAMES.iter().position(|known| *known == name)?;
+    let state = machine.processor_states().into_iter().find(|state| state.number == processor);
+    let Some(state) = state else {
+        return Some(Err(format!("the KPRCB of processor {processor} is not in this dump")));
+    };
+    let special = match state.special {
+        Fact::Known { value, .. } => value,
+        Fact::Missing { reason } => return Some(Err(reason.into_owned())),
+    };
+    let [dr0, dr1, dr2, dr3, dr6, dr7] = special.debug;
+    let values = [
+        Some(special.cr0),
+        Some(special.cr2),
+        Some(special.cr3),
+        Some(special.cr4),
+        special.cr8,
+        Some(dr0),
+        Some(dr1),
+        Some(dr2),
+        Some(dr3),
+        Some(dr6),
+        Some(dr7),
+        Some(special.gdtr.base.0),
+        Some(special.gdtr.limit.into()),
+        Some(special.idtr.base.0),
+        Some(special.idtr.limit.into()),
+        Some(special.tr.into()),
+        Some(special.ldtr.into()),
+        special.mxcsr.map(u64::from),
+    ];
+    values.get(number).copied()?.map(Ok)
 }
 
 /// Flags that `r` shows.

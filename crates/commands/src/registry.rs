@@ -1,11 +1,21 @@
 //! Every command by its name.
 
-use crate::all::ALL;
+mod help;
+
+use crate::all::{ALL, ECHO, Group, QUIT};
 use crate::command::Command;
+
+/// Those about the session itself. Help is not among `all`: it lists them.
+const SESSION: Group = Group { name: "The session", commands: &[&help::COMMAND, &ECHO, &QUIT] };
+
+/// Every group of commands.
+pub(crate) fn groups() -> impl Iterator<Item = &'static Group> {
+    ALL.iter().chain([&SESSION])
+}
 
 /// Every command, by group and name.
 pub fn commands() -> impl Iterator<Item = &'static Command> {
-    ALL.iter().flat_map(|group| group.commands).copied()
+    groups().flat_map(|group| group.commands).copied()
 }
 
 /// The command of this name: `k`, `kv`, `!analyze`.
@@ -28,7 +38,7 @@ pub(crate) fn named(name: &str) -> Option<(&'static Command, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Kind;
+    use crate::parameter::Kind;
     use std::collections::BTreeSet;
 
     #[test]
@@ -50,7 +60,7 @@ mod tests {
         for command in commands() {
             assert!(!command.what.is_empty() && !command.what.ends_with('.'), "{}", command.name);
             let positional: Vec<_> =
-                command.parameters.iter().filter(|parameter| parameter.kind != Kind::Switch).collect();
+                command.parameters.iter().filter(|parameter| !parameter.is_named()).collect();
             let rest = positional.iter().position(|parameter| parameter.kind == Kind::Rest);
             assert!(rest.is_none_or(|at| at + 1 == positional.len()), "{}", command.name);
             assert!(positional.windows(2).all(|pair| pair[0].required || !pair[1].required));

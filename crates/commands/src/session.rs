@@ -1,23 +1,19 @@
 //! A debugging session: the crashed machine, and what was selected.
 
-use crate::answer::{Answer, Status, Stop};
-use crate::arguments::Arguments;
+use crate::answer::Stop;
 use crate::expression::{ExpressionError, Names, evaluate};
-use crate::line::{UnknownCommand, parse_part, parts};
-use crate::output::Output;
 use crate::scope::Scope;
-use crate::{registers, symbols};
-use serde_json::Value;
+use crate::view::{Usual, View};
+use crate::{pseudo, registers, symbols};
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use stopcode_analysis::{MachineWitness, Verdict, judge};
-use stopcode_base::{VirtAddr, visible};
+use stopcode_base::{Memory, PhysAddr, VirtAddr};
+use stopcode_dump::paging::AddressSpace;
 use stopcode_kernel::{Machine, Module, Processor};
 
-/// Longer lines are not read.
-const LONGEST_LINE: usize = 0x1_0000;
 /// Pseudo-registers `$t0` to `$t19`.
 const TEMPORARIES: usize = 20;
 
@@ -35,6 +31,8 @@ pub struct Session {
     frame: usize,
     thread: Option<VirtAddr>,
     process: Option<VirtAddr>,
+    /// The page tables that addresses of user mode go through; none for those of the crash.
+    user_space: Option<PhysAddr>,
     next_data: Option<VirtAddr>,
     next_code: Option<VirtAddr>,
     quit: bool,
@@ -57,52 +55,11 @@ impl Session {
             frame: 0,
             thread: None,
             process: None,
+            user_space: None,
             next_data: None,
             next_code: None,
             quit: false,
         }
-    }
-
-    /// Runs a line; one answer a command.
-    pub fn run(&mut self, line: &str) -> Vec<Answer> {
-        if line.len() > LONGEST_LINE {
-            let reason = format!("a line has at most {LONGEST_LINE} bytes, this one has {}", line.len());
-            return vec![ended(String::new(), String::new(), None, Err(Stop::Failed(reason)))];
-        }
-        let mut answers = Vec::new();
-        for part in parts(line) {
-            if self.quit {
-                break;
-            }
-            answers.push(self.run_one(part));
-        }
-        answers
-    }
-
-    /// Runs one command.
-    pub fn run_one(&mut self, text: &str) -> Answer {
-        let command = visible(text.trim());
-        let mut output = Output::new(Arc::clone(&self.cancel));
-        let outcome = self.outcome(text.trim(), &mut output);
-        let (text, note) = output.into_parts();
-        ended(command, text, note, outcome)
-    }
-
-    fn outcome(&mut self, text: &str, output: &mut Output) -> Result<Value, Stop> {
-        let invocation = parse_part(text).map_err(|UnknownCommand(name)| {
-            Stop::Failed(format!("Couldn't resolve error at '{name}': no such command; .help lists them"))
-        })?;
-        let Some(processor) = invocation.processor else {
-            let arguments =
-                Arguments::parse(invocation.command, invocation.letters, invocation.arguments, self)?;
-            return (invocation.command.run)(self, &arguments, output);
-        };
-        let (scope, frame) = (self.scope.clone(), self.frame);
-        self.select_processor(processor)?;
-        let outcome = Arguments::parse(invocation.command, invocation.letters, invocation.arguments, self)
-            .and_then(|arguments| (invocation.command.run)(self, &arguments, output));
-        (self.scope, self.frame) = (scope, frame);
-        outcome
     }
 
     /// Set to true by whoever wants the running command to end; a host sets it back before the next.
@@ -153,6 +110,16 @@ impl Session {
         })
     }
 
+    /// The selected context and frame, to come back to.
+    pub(crate) fn selection(&self) -> (Option<Scope>, usize) {
+        (self.scope.clone(), self.frame)
+    }
+
+    /// Comes back to what was selected.
+    pub(crate) fn select_again(&mut self, (scope, frame): (Option<Scope>, usize)) {
+        (self.scope, self.frame) = (scope, frame);
+    }
+
     /// Selects a context.
     pub fn select(&mut self, scope: Scope) {
         self.scope = Some(scope);
@@ -165,6 +132,7 @@ impl Session {
         self.frame = 0;
         self.thread = None;
         self.process = None;
+        self.user_space = None;
     }
 
     /// Selects a processor's context.
@@ -243,8 +211,37 @@ impl Session {
         self.process = Some(process);
     }
 
+    /// Reads addresses of user mode through the page tables at `base` from now on.
+    pub(crate) fn select_user_space(&mut self, base: Option<PhysAddr>) {
+        self.user_space = base;
+    }
+
+    /// Memory as the selected process sees it.
+    pub(crate) fn memory<'m>(&self, machine: &'m Machine) -> View<'m> {
+        View::new(machine.arch(), Usual::Held(machine.memory()), self.user(machine))
+    }
+
+    /// The same, with the files of images behind it.
+    pub(crate) fn code<'m>(&self, machine: &'m Machine) -> View<'m> {
+        View::new(machine.arch(), Usual::Code(machine.code()), self.user(machine))
+    }
+
+    fn user<'m>(&self, machine: &'m Machine) -> Option<AddressSpace<'m>> {
+        machine.dump().address_space_at(self.user_space?)
+    }
+
     pub(crate) fn set_radix(&mut self, radix: u32) {
         self.radix = radix;
+    }
+
+    /// What the last expression came to.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// `$t0` to `$t19`; `None` if there is none of this name.
+    pub(crate) fn temporary(&self, name: &str) -> Option<u64> {
+        self.temporaries.get(temporary(name)?).copied()
     }
 
     pub(crate) fn set_last(&mut self, value: u64) {
@@ -312,19 +309,6 @@ fn home(machine: &Machine) -> Option<Scope> {
     Some(scope.of(thread, processor))
 }
 
-fn ended(command: String, text: String, note: Option<String>, outcome: Result<Value, Stop>) -> Answer {
-    let (status, reason, data) = match outcome {
-        Ok(data) => (Status::Answer, note, data),
-        Err(Stop::Unknown(why)) => (Status::Unknown, Some(visible(&why)), Value::Null),
-        Err(Stop::Failed(why)) => (Status::Failed, Some(visible(&why)), Value::Null),
-        Err(Stop::Interrupted) => (Status::Failed, Some("interrupted".to_owned()), Value::Null),
-        Err(Stop::TooLong) => {
-            (Status::Answer, Some("the output is cut: ask for less".to_owned()), Value::Null)
-        }
-    };
-    Answer { command, status, reason, text, data }
-}
-
 fn temporary(name: &str) -> Option<usize> {
     name.strip_prefix("$t")?.parse().ok().filter(|number| *number < TEMPORARIES)
 }
@@ -337,9 +321,10 @@ impl Names for Session {
     fn register(&self, name: &str) -> Option<Result<u64, String>> {
         let name = name.to_ascii_lowercase();
         let Some(pseudo) = name.strip_prefix('$') else {
-            return registers::of_processor(self.scope.as_ref()?, &name);
+            let own = self.scope.as_ref().and_then(|scope| registers::of_processor(scope, &name));
+            return own.or_else(|| registers::special(&self.machine, self.processor_number(), &name));
         };
-        self.pseudo_register(pseudo)
+        pseudo::register(self, pseudo)
     }
 
     fn symbol(&self, name: &str) -> Option<Result<u64, String>> {
@@ -347,7 +332,7 @@ impl Names for Session {
     }
 
     fn read(&self, at: u64, size: usize) -> Result<u64, String> {
-        let (memory, at) = (self.machine.memory(), VirtAddr(at));
+        let (memory, at) = (self.memory(&self.machine), VirtAddr(at));
         let value = match size {
             1 => memory.read_u8(at).map(u64::from),
             2 => memory.read_u16(at).map(u64::from),
@@ -359,44 +344,5 @@ impl Names for Session {
 
     fn pointer_size(&self) -> usize {
         self.machine.arch().pointer_size() as usize
-    }
-}
-
-impl Session {
-    /// The debugger's own registers, without the `$`.
-    fn pseudo_register(&self, name: &str) -> Option<Result<u64, String>> {
-        let stop = self.machine.stop();
-        let scope = || self.scope().map_err(|_| "no registers are in this dump".to_owned());
-        let address = |address: Result<VirtAddr, String>| address.map(|address| address.0);
-        Some(match name {
-            "ip" => scope().map(|scope| scope.registers.instruction().0),
-            "sp" | "csp" => scope().map(|scope| scope.registers.stack_pointer().0),
-            "ra" => scope().and_then(|scope| {
-                let stack = scope.stack(&self.machine);
-                match stack.frames.get(self.frame + 1) {
-                    Some(caller) if !caller.gap_before => Ok(caller.instruction.0),
-                    _ => Err("the caller of this frame is not known".to_owned()),
-                }
-            }),
-            "retreg" => {
-                let register = if self.machine.arch() == stopcode_base::Arch::Arm64 { "x0" } else { "rax" };
-                return self.register(register);
-            }
-            "thread" => address(self.thread()),
-            "proc" => address(self.process()),
-            "exentry" | "peb" | "teb" => Err("this belongs to a process in user mode".to_owned()),
-            "p" => Ok(self.last),
-            "ptrsize" => Ok(self.pointer_size() as u64),
-            "pagesize" => Ok(0x1000),
-            "frame" => Ok(self.frame as u64),
-            "bug_code" => Ok(stop.code.into()),
-            _ => match name.strip_prefix("bug_param") {
-                Some(number) => {
-                    let index = number.parse::<usize>().ok()?.checked_sub(1)?;
-                    Ok(*stop.arguments.get(index)?)
-                }
-                None => Ok(*self.temporaries.get(temporary(&format!("${name}"))?)?),
-            },
-        })
     }
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use proptest::prelude::*;
-use stopcode_commands::{Session, Status, commands};
+use stopcode_commands::{Session, Status, commands, run};
 use stopcode_dump::Dump;
 use stopcode_kernel::Machine;
 use stopcode_symbols::SymbolSource;
@@ -19,7 +19,7 @@ fn shown(sample: &str, script: &[&str]) -> String {
     let mut text = String::new();
     for line in script {
         text.push_str(&format!("{} {line}\n", session.prompt()));
-        for answer in session.run(line) {
+        for answer in run(&mut session, line) {
             text.push_str(&answer.text);
             if let Some(reason) = answer.reason {
                 text.push_str(&format!("({:?}: {reason})\n", answer.status));
@@ -37,7 +37,7 @@ fn ipi_is_as_the_post_of_2014_shows_it() {
         expected.push_str(&format!("IPI State for Processor {number}\n"));
         expected.push_str(&format!("  TargetCount     0 PacketBarrier    0 IpiFrozen   {state} {words}\n"));
     }
-    assert_eq!(session("seed-double-fault").run("!ipi").remove(0).text, expected);
+    assert_eq!(run(&mut session("seed-double-fault"), "!ipi").remove(0).text, expected);
 }
 
 #[test]
@@ -95,7 +95,7 @@ proptest! {
         let command = all[which % all.len()];
         let arguments: Vec<String> = numbers.iter().map(|number| format!("{number:x}")).collect();
         let line = format!("{} {}", command.name, arguments.join(" "));
-        for answer in session("seed-double-fault").run(&line) {
+        for answer in run(&mut session("seed-double-fault"), &line) {
             prop_assert!(answer.status == Status::Answer || answer.reason.is_some(), "{}: {:?}", line, answer);
             prop_assert!(answer.text.len() < 1 << 20);
         }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{sample, session, session_with};
 use std::path::{Path, PathBuf};
-use stopcode_commands::{Session, Status};
+use stopcode_commands::{Session, Status, run};
 
 const POST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/seed/double-fault.txt");
 
@@ -20,7 +20,7 @@ fn shown(mut session: Session, lines: &[&str]) -> String {
     let mut text = String::new();
     for line in lines {
         text.push_str(&format!("{} {line}\n", session.prompt()));
-        for answer in session.run(line) {
+        for answer in run(&mut session, line) {
             assert_eq!(answer.status, Status::Answer, "{answer:?}");
             text.push_str(&answer.text);
         }
@@ -76,7 +76,7 @@ fn each_line_of_the_post_is_ours_too() {
     assert_eq!(names, ["k", "ub nt!KiIpiSendRequest+0x305", "!ipi", "lmvm iaStor"]);
     let mut compared = 0;
     for (command, wanted) in &commands {
-        let answer = session.run(command).remove(0);
+        let answer = run(&mut session, command).remove(0);
         let ours: Vec<String> = answer.text.lines().map(squeezed).collect();
         let mut rest = ours.iter();
         for line in wanted {
@@ -90,7 +90,7 @@ fn each_line_of_the_post_is_ours_too() {
     }
     assert_eq!(compared, 14 + 9 + 16 + 6);
     // The stop code stands in the post as `!analyze` prints it.
-    let analysis = session.run("!analyze -v").remove(0).text;
+    let analysis = run(&mut session, "!analyze -v").remove(0).text;
     let head = post.lines().map(squeezed).skip_while(|line| !line.starts_with("UNEXPECTED_")).take(9);
     let head: Vec<String> =
         head.filter(|line| line.starts_with("UNEXPECTED_") || line.starts_with("Arg")).collect();

@@ -6,9 +6,9 @@
 mod raw;
 
 use raw::Raw;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
-use stopcode_commands::{Session, Status};
+use stopcode_commands::{Session, Status, run};
 use stopcode_dump::Dump;
 use stopcode_kernel::Machine;
 use stopcode_symbols::SymbolSource;
@@ -33,6 +33,18 @@ impl From<Option<u64>> for Expected {
 impl From<u64> for Expected {
     fn from(value: u64) -> Self {
         Self::Number(value)
+    }
+}
+
+impl From<&Expected> for Value {
+    fn from(expected: &Expected) -> Self {
+        let hex = |value: u64| json!(format!("{value:#x}"));
+        match expected {
+            Expected::Number(value) => hex(*value),
+            Expected::Numbers(all) => all.iter().map(|one| one.map_or(Self::Null, hex)).collect(),
+            Expected::Text(text) => json!({ "text": text }),
+            Expected::Nothing => Self::Null,
+        }
     }
 }
 
@@ -275,17 +287,23 @@ struct Score {
     right: usize,
     nothing: usize,
     wrong: Vec<String>,
+    /// What was asked, for other debuggers to be asked the same (`harness/ntoseye`).
+    asked: Vec<Value>,
 }
 
 /// Asks all of one dump.
 fn ask(path: &Path, raw: &Raw, symbols: &SymbolSource, score: &mut Score) {
     let mut session = Session::new(Machine::new(Dump::open(path).unwrap(), symbols), "");
     for Question { what, line, pointer, expected } in questions(raw) {
-        let answer = session.run(&line).remove(0);
+        let answer = run(&mut session, &line).remove(0);
         assert_ne!(answer.status, Status::Failed, "{}: {line}: {answer:?}", path.display());
         let found = found(&answer.data, pointer, &expected);
+        let name = path.file_name().unwrap().to_string_lossy();
+        score.asked.push(json!({
+            "dump": path, "what": what, "line": line,
+            "expected": Value::from(&expected), "found": Value::from(&found),
+        }));
         if found != expected {
-            let name = path.file_name().unwrap().to_string_lossy();
             let why = answer.reason;
             score.wrong.push(format!("{name}: {what}: {line}: {found:x?}, not {expected:x?} ({why:?})"));
         } else if found == Expected::Nothing {
@@ -305,7 +323,10 @@ fn every_question_is_answered_as_the_bytes_say() {
         dumps += 1;
         ask(&path, &raw, &SymbolSource::new([]), &mut score);
     }
-    let Score { right, nothing, wrong } = score;
+    let Score { right, nothing, wrong, asked } = score;
+    if let Some(path) = std::env::var_os("QUESTIONS") {
+        std::fs::write(path, serde_json::to_string_pretty(&asked).unwrap()).unwrap();
+    }
     let figures = format!("{right} questions answered, {nothing} not in the dump, of {dumps} dumps\n");
     let _ = std::io::Write::write_all(&mut std::io::stderr(), figures.as_bytes());
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
@@ -323,7 +344,7 @@ fn symbols_change_no_answer() {
     ask(path, &raw, &symbols, &mut score);
     assert!(score.wrong.is_empty(), "{}", score.wrong.join("\n"));
     let mut session = Session::new(Machine::new(Dump::open(path).unwrap(), &symbols), "");
-    let thread = session.run("!thread").remove(0).data;
+    let thread = run(&mut session, "!thread").remove(0).data;
     assert_eq!(thread["sources"]["priority"], "KTHREAD.Priority (types of the ISF table)");
     assert_eq!(thread["sources"]["stack_limit"], "KTHREAD.StackLimit (offset from the debugger data)");
 }

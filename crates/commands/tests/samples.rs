@@ -6,14 +6,14 @@ mod common;
 
 use common::{sample, session};
 use std::sync::atomic::Ordering;
-use stopcode_commands::{Status, complete};
+use stopcode_commands::{Status, complete, run, run_one};
 
 /// The commands of lines and what they answer, as at a prompt.
 fn shown(name: &str, lines: &[&str]) -> String {
     let mut session = session(&sample(name));
     let mut text = String::new();
     for line in lines {
-        for answer in session.run(line) {
+        for answer in run(&mut session, line) {
             text.push_str(&format!("> {}\n{}", answer.command, answer.text));
             if let Some(reason) = answer.reason {
                 text.push_str(&format!("({:?}: {reason})\n", answer.status));
@@ -81,8 +81,8 @@ fn lines_are_completed() {
 fn a_command_that_is_to_end_ends() {
     let mut session = session(&sample("seed-double-fault"));
     session.cancel_flag().store(true, Ordering::Relaxed);
-    let answer = session.run_one("s -b 0 L?ffffffffffff 1");
+    let answer = run_one(&mut session, "s -b 0 L?ffffffffffff 1");
     assert_eq!((answer.status, answer.reason.as_deref()), (Status::Failed, Some("interrupted")));
     session.resume();
-    assert_eq!(session.run_one("k").status, Status::Answer);
+    assert_eq!(run_one(&mut session, "k").status, Status::Answer);
 }

@@ -3,7 +3,7 @@
 use crate::header::Header;
 use crate::kdbg::Kdbg;
 use crate::kind::{Bits, Kind};
-use crate::paging::{AddressSpace, Form, Paging, SelfMap, Walk};
+use crate::paging::{AddressSpace, Form, Paging, SelfMap, Tables, Walk};
 use crate::physical::{self, Pages, PhysicalMemory};
 use crate::search::{self, KernelImage, SharedData};
 use crate::secondary::{self, Blob};
@@ -25,6 +25,8 @@ pub(crate) struct Paged {
     form: Form,
     root: Option<PhysAddr>,
     self_map: OnceLock<Option<SelfMap>>,
+    /// Those of the space at `root`.
+    tables: Tables,
 }
 
 impl Paged {
@@ -43,7 +45,7 @@ impl Paged {
 
     /// Pages under the tables at `root`.
     pub(crate) fn new(pages: Pages, form: Form, root: Option<PhysAddr>) -> Self {
-        Self { pages, form, root, self_map: OnceLock::new() }
+        Self { pages, form, root, self_map: OnceLock::new(), tables: Tables::new() }
     }
 
     pub(crate) fn physical(&self) -> &dyn PhysicalMemory {
@@ -51,7 +53,7 @@ impl Paged {
     }
 
     pub(crate) fn space(&self) -> Option<AddressSpace<'_>> {
-        self.root.map(|root| self.space_at(root))
+        self.root.map(|root| self.space_at(root).with_tables(&self.tables))
     }
 
     pub(crate) fn space_at(&self, base: PhysAddr) -> AddressSpace<'_> {

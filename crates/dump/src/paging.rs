@@ -8,10 +8,12 @@
 mod entry;
 mod self_map;
 mod space;
+mod tables;
 
 pub use entry::{EntryFlags, EntryKind, Form, WalkEntry};
 pub use self_map::SelfMap;
 pub use space::{AddressSpace, Mapping, Walk};
+pub(crate) use tables::Tables;
 
 /// A form of page tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

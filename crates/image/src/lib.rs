@@ -13,7 +13,7 @@ mod x64;
 pub use arm64::decode_arm64_named;
 pub use pe::{
     CodeView, DebugEntry, Export, Exports, FileVersion, Function, Headers, Image, MACHINE_ARM64, MACHINE_X64,
-    MACHINE_X86, PeError, Section,
+    MACHINE_X86, PeError, Relocation, Rewritten, Section,
 };
 pub use unset::{Register64, unset_base_x64};
 pub use x64::{

@@ -7,11 +7,13 @@
 mod codeview;
 mod exports;
 mod functions;
+mod relocations;
 mod resources;
 
 pub use codeview::{CodeView, DebugEntry};
 pub use exports::{Export, Exports};
 pub use functions::Function;
+pub use relocations::{Relocation, Rewritten};
 pub use resources::FileVersion;
 
 use stopcode_base::{Memory, VirtAddr};
@@ -87,6 +89,16 @@ impl Section {
     /// True if code may be executed in it (`IMAGE_SCN_MEM_EXECUTE`).
     pub fn is_code(&self) -> bool {
         self.characteristics & 0x2000_0000 != 0
+    }
+
+    /// True if it may be written to (`IMAGE_SCN_MEM_WRITE`).
+    pub fn is_writable(&self) -> bool {
+        self.characteristics & 0x8000_0000 != 0
+    }
+
+    /// True if it is given back once the image has started (`IMAGE_SCN_MEM_DISCARDABLE`).
+    pub fn is_discardable(&self) -> bool {
+        self.characteristics & 0x0200_0000 != 0
     }
 
     /// True if the address lies in it as mapped.

@@ -224,3 +224,28 @@ fn what_is_no_image_is_refused() {
     far[0x3c..].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(Image::of_file(&far).is_err());
 }
+
+/// Each word that the table of relocations names holds an address of the image.
+#[test]
+fn relocated_words_are_addresses_of_the_image() {
+    let Some(folder) = folder("relocated_words_are_addresses_of_the_image") else { return };
+    let mut words = 0;
+    for path in images(&folder) {
+        let bytes = fs::read(&path).unwrap();
+        let image = Image::of_file(&bytes).unwrap();
+        let headers = image.headers();
+        for relocation in image.relocations() {
+            let raw = image.bytes(relocation.rva, relocation.size.into());
+            let word = raw.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+            let rva = word.wrapping_sub(headers.image_base);
+            assert!(rva <= headers.size_of_image.into(), "{}: {:#x}", path.display(), relocation.rva);
+            words += 1;
+        }
+        // Imports lie in the image; its patches in its code.
+        for range in image.rewritten().ranges {
+            assert!(range.end <= headers.size_of_image, "{}: {range:x?}", path.display());
+        }
+    }
+    println!("{words} words");
+    assert!(words > 1000);
+}

@@ -11,6 +11,7 @@ use crate::reading::types::OwnTypes;
 use crate::stacks::stack::Place;
 use crate::threads::crashing;
 use std::cell::OnceCell;
+use std::path::PathBuf;
 use stopcode_base::{Arch, Memory, Miss, VirtAddr, file_name};
 use stopcode_dump::Dump;
 use stopcode_knowledge as knowledge;
@@ -75,7 +76,8 @@ impl Core {
     /// Where `KPRCB` keeps its current thread, and after that the next and the idle one: behind what a pointer has room
     /// for, in every kernel.
     pub(crate) fn current_thread_offset(&self) -> u64 {
-        self.field("_KPRCB", "CurrentThread").unwrap_or(self.arch.pointer_size())
+        let stated = self.kdbg_offset("OffsetPrcbCurrentThread");
+        stated.or_else(|| self.field("_KPRCB", "CurrentThread")).unwrap_or(self.arch.pointer_size())
     }
 
     /// True for kernels before Windows 7, which number processors with one byte where later ones have four.
@@ -87,6 +89,11 @@ impl Core {
     /// The images of the modules, as far as memory and files hold them.
     pub(crate) fn images(&self) -> LoadedImages<'_> {
         LoadedImages::new(&self.modules, &self.dump, &self.files)
+    }
+
+    /// The file that a module was loaded from, where one with its time stamp and size is at hand.
+    pub(crate) fn image_file(&self, module: &Module) -> Option<(PathBuf, Vec<u8>)> {
+        self.files.find(module)
     }
 
     pub(crate) fn stop(&self) -> StopCode {

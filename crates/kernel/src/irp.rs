@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::reading::bytes::{Bytes, word};
-use stopcode_base::{Arch, Fact, Memory, VirtAddr, visible};
+use stopcode_base::{Arch, Fact, VirtAddr, visible};
 
 /// `IO_TYPE_IRP`, `IO_TYPE_DEVICE`, `IO_TYPE_DRIVER`.
 const IRP_TYPE: u16 = 6;
@@ -199,9 +199,8 @@ fn location(core: &Core, shape: &Shape, address: VirtAddr) -> Option<StackLocati
     let raw = room.get_mut(..shape.location)?;
     core.memory().read(address, raw).ok()?;
     let fields = Bytes(raw);
-    let pointers = |first: usize, index: u64| {
-        word(core.arch, raw, first as u64 + index * core.arch.pointer_size())
-    };
+    let pointers =
+        |first: usize, index: u64| word(core.arch, raw, first as u64 + index * core.arch.pointer_size());
     let argument = |index| pointers(shape.arguments, index);
     let pointer = |index| pointers(shape.device, index).map(VirtAddr);
     let device = pointer(0)?;

@@ -33,6 +33,7 @@ pub use hardware::whea::{
 pub use identity::Build;
 pub use irp::{Irp, StackLocation, major_name};
 pub use machine::Machine;
+pub use modules::compare::{Difference, ImageCheck};
 pub use modules::images::CodeMemory;
 pub use modules::module::{Module, UnloadedModule, display_name, link_date};
 pub use processors::descriptors::{IdtEntry, TaskState};

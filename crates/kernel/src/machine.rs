@@ -9,6 +9,7 @@ use crate::hardware::whea::ErrorRecord;
 use crate::hardware::{blackbox, system, whea};
 use crate::identity::Build;
 use crate::irp::Irp;
+use crate::modules::compare::{self, ImageCheck};
 use crate::modules::images::CodeMemory;
 use crate::modules::module::{Module, UnloadedModule};
 use crate::processors::descriptors::{IdtEntry, TaskState};
@@ -106,6 +107,11 @@ impl Machine {
         &self.core.unloaded
     }
 
+    /// A module's code in memory beside the file it was loaded from; missing where no such file is at hand.
+    pub fn check_image(&self, module: &Module) -> Fact<ImageCheck> {
+        compare::compare(&self.core, module)
+    }
+
     /// What an address belongs to.
     pub fn place(&self, address: VirtAddr) -> Place {
         self.core.place(address)
@@ -134,6 +140,18 @@ impl Machine {
     /// The stack that `registers` stand on, of a thread and a processor where these are known.
     pub fn walk(&self, registers: &Registers, thread: Option<VirtAddr>, processor: Option<u32>) -> Stack {
         stacks::of_registers(&self.core, self.processors(), registers, thread, processor)
+    }
+
+    /// Registers of frame `number` of the stack that [`Self::walk`] finds, and which general registers of them are known (bit
+    /// n: register n); `None` where no unwind data led to the frame.
+    pub fn frame_registers(
+        &self,
+        registers: &Registers,
+        thread: Option<VirtAddr>,
+        processor: Option<u32>,
+        number: usize,
+    ) -> Option<(Registers, u32)> {
+        stacks::frame_registers(&self.core, self.processors(), registers, (thread, processor), number)
     }
 
     /// Registers at the call of KeBugCheckEx, where the dump holds them.

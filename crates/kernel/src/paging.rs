@@ -32,9 +32,7 @@ fn entries_of_x86(core: &Core, address: VirtAddr) -> Vec<Pte> {
     let walk = core.dump.walk(None, address);
     let entries = walk.iter().flat_map(|walk| walk.entries());
     let mut found: Vec<Pte> = entries
-        .filter_map(|entry| {
-            Some(Pte { level: entry.level, address: entry.virtual_address?, value: entry.value? })
-        })
+        .filter_map(|entry| Some(Pte { level: entry.level, address: entry.mapped_at?, value: entry.value }))
         .collect();
     found.sort_by_key(|entry| entry.level);
     found

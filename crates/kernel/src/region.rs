@@ -166,9 +166,8 @@ pub(crate) fn region(core: &Core, address: VirtAddr) -> Fact<Region> {
 
 /// The stack of the thread that ran on the crashed processor, or of another processor's.
 fn stack(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
-    let threads = all::prcbs(core).filter_map(|(prcb, _)| {
-        core.pointer(prcb.plus(core.current_thread_offset())).ok()
-    });
+    let threads =
+        all::prcbs(core).filter_map(|(prcb, _)| core.pointer(prcb.plus(core.current_thread_offset())).ok());
     let own = core.thread().address.get();
     own.into_iter().chain(threads).filter(|thread| core.arch.is_kernel(*thread)).find_map(|thread| {
         let word = |field| core.pointer(thread.plus(core.field("_KTHREAD", field)?)).ok();

@@ -40,6 +40,10 @@ impl Map {
             slot.release();
             return Err(error);
         };
+        // Small reads come from anywhere: what lies around them in the file is not read with them. A mere wish: whether
+        // the system heeds it changes no byte.
+        // SAFETY: advice for the whole of the mapping made above, which says only how pages are to be read.
+        unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_RANDOM) };
         slot.publish(start.as_ptr() as usize, size);
         Ok(Self { start, size, slot })
     }
@@ -60,7 +64,8 @@ impl Map {
         // SAFETY: `count` bytes from `from` on are mapped, `buffer` has room for them and, being Rust's own memory,
         // does not overlap them. Where the file has lost them, the guard puts zeros there before the copy goes on.
         unsafe { ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), count) };
-        fence(Ordering::SeqCst);
+        // The mark is set before the zeros are there, so whoever copied zeros sees it, if the bytes were loaded first.
+        fence(Ordering::Acquire);
         (!self.slot.torn.load(Ordering::Relaxed)).then_some(count)
     }
 }

@@ -3,6 +3,7 @@
 
 mod epilog;
 mod function_table;
+mod packed_rule;
 mod rule;
 mod rules;
 mod step;

@@ -16,16 +16,24 @@ use stopcode_unwind::{Arm64Frame, Stands, X64Frame, X64Rules, unwind_arm64, unwi
 const NONVOLATILE: [usize; 9] = [3, 4, 5, 6, 7, 12, 13, 14, 15];
 
 /// Recordings by name, and the images they were made of.
-const IMAGES: [(&str, &str); 9] = [
+const IMAGES: [(&str, &str); 17] = [
     ("systeminformer", "systeminformer/amd64/systeminformer.sys"),
     ("ksi", "systeminformer/amd64/ksi.dll"),
     ("winpty", "node-pty/x64/winpty.dll"),
     ("xcpt4", "seh/x64/xcpt4.exe"),
+    ("nested_collided", "seh/x64/nested_collided.exe"),
+    ("xframe_eh_dll", "seh/x64/xframe_eh_dll.dll"),
+    ("xframe_eh_exe", "seh/x64/xframe_eh_exe.exe"),
     ("windivert", "windivert/WinDivert64_2.2.sys"),
+    ("windivert_1_3", "windivert/WinDivert64_1.3.sys"),
+    ("winpmem", "winpmem/winpmem_x64_test.sys"),
     ("systeminformer_arm64", "systeminformer/arm64/systeminformer.sys"),
+    ("ksi_arm64", "systeminformer/arm64/ksi.dll"),
     ("winpty_arm64", "node-pty/arm64/winpty.dll"),
     ("xcpt4_arm64", "seh/ARM64/xcpt4.exe"),
-    ("winpmem", "winpmem/winpmem_x64_test.sys"),
+    ("nested_collided_arm64", "seh/ARM64/nested_collided.exe"),
+    ("xframe_eh_dll_arm64", "seh/ARM64/xframe_eh_dll.dll"),
+    ("xframe_eh_exe_arm64", "seh/ARM64/xframe_eh_exe.exe"),
 ];
 
 struct Cursor<'a>(&'a [u8]);

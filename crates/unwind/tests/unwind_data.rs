@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use stopcode_base::{Arm64Registers, Memory, MissReason, Registers, SliceMemory, VirtAddr, X64Registers};
 use stopcode_unwind::{
     Arm64Frame, Code, CodeAt, End, ImageView, Images, Options, Reason, Refusal, Stack, StackKind, StackRange,
-    Stands, Trust, X64Frame, unwind_arm64, unwind_x64, walk, walk_with_images,
+    Stands, Trust, X64Frame, X64Rules, unwind_arm64, unwind_x64, walk, walk_with_images,
 };
 
 const BASE: u64 = 0xffff_f800_0000_0000;
@@ -207,16 +207,21 @@ fn compile(shape: &Shape) -> (Vec<Instruction>, Vec<u8>, u8) {
     (code, codes, prolog)
 }
 
-fn check(shape: &Shape) -> Result<usize, TestCaseError> {
+/// Puts the function and its unwind data into the image.
+fn prepare(machine: &mut Machine, shape: &Shape) -> Vec<Instruction> {
     let (code, codes, prolog) = compile(shape);
-    let mut machine = Machine::new();
     let bytes: Vec<u8> = code.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
     machine.write(TEXT, &bytes);
     let frame_byte = shape.frame.map_or(0, |units| 5 | units << 4);
     machine.write(XDATA, &[shape.version, prolog, (codes.len() / 2) as u8, frame_byte]);
     machine.write(XDATA + 4, &codes);
     machine.function(TEXT, TEXT + bytes.len() as u32, XDATA);
+    code
+}
 
+fn check(shape: &Shape) -> Result<usize, TestCaseError> {
+    let mut machine = Machine::new();
+    let code = prepare(&mut machine, shape);
     let mut now =
         X64Frame { rip: BASE + u64::from(TEXT), known: 0xffff, known_xmm: 0xffff, ..X64Frame::default() };
     for (register, value) in now.gpr.iter_mut().zip(0x1111_u64..) {
@@ -333,6 +338,42 @@ proptest! {
         }
     }
 
+    /// A rule that was kept undoes a frame as the data itself does, whatever is missing of the stack.
+    #[test]
+    fn a_kept_rule_says_what_the_data_says(
+        shape in proptest::option::weighted(0.7, shape()),
+        info in proptest::collection::vec(any::<u8>(), 0x40),
+        at in 0..0x60_u32,
+        pointers in proptest::collection::vec(0..0x40_u64, 16),
+        held in (0..0x200_usize, 0..0x200_usize),
+        stands in prop_oneof![Just(Stands::Interrupted), Just(Stands::AfterCall)],
+    ) {
+        let mut machine = Machine::new();
+        machine.write(XDATA, &info);
+        machine.write(XDATA, &[1 + (info[0] & 1), info[1], info[2] & 7]);
+        if let Some(shape) = &shape {
+            prepare(&mut machine, shape);
+        } else {
+            machine.function(TEXT, TEXT + 0x60, XDATA);
+        }
+        let gpr: Vec<u64> = pointers.iter().map(|words| LOW + 8 * words).collect();
+        let frame = X64Frame {
+            rip: BASE + u64::from(TEXT + at),
+            gpr: gpr.try_into().unwrap(),
+            known: 0xffff,
+            known_xmm: 0xffff,
+            ..X64Frame::default()
+        };
+        let filled: Vec<u8> = (0..=255).cycle().take(held.1).collect();
+        let stack = SliceMemory { base: VirtAddr(LOW + held.0 as u64), bytes: &filled };
+        let expected = unwind_x64(&machine.view(), &stack, &frame, stands);
+        let rules = X64Rules::new();
+        for _ in 0..2 {
+            let kept = rules.unwind(&machine.view(), &stack, &frame, stands);
+            prop_assert_eq!(format!("{kept:?}"), format!("{expected:?}"));
+        }
+    }
+
     /// The same of a sound function table whose unwind data is anything.
     #[test]
     fn any_unwind_info_is_walked_and_left(
@@ -353,6 +394,23 @@ proptest! {
         for pair in stack.frames[..kernel].windows(2) {
             prop_assert!(pair[0].stack_pointer < pair[1].stack_pointer);
         }
+    }
+}
+
+#[test]
+fn a_register_saved_between_words_is_found_by_a_kept_rule_too() {
+    let mut machine = Machine::new();
+    // SAVE_NONVOL_FAR rbx at 0x25; ALLOC_SMALL 0x40.
+    machine.write(XDATA, &[1, 8, 4, 0, 8, 0x35, 0x25, 0, 0, 0, 4, 0x72]);
+    machine.function(TEXT, TEXT + 0x60, XDATA);
+    machine.put(LOW + 0x20, 0x0011_2233_4455_6677);
+    machine.put(LOW + 0x28, 0x8899_aabb_ccdd_eeff);
+    let mut frame = X64Frame { rip: BASE + u64::from(TEXT) + 0x20, known: 0xffff, ..X64Frame::default() };
+    frame.gpr[4] = LOW;
+    let rules = X64Rules::new();
+    for _ in 0..2 {
+        let caller = rules.unwind(&machine.view(), &machine, &frame, Stands::Interrupted).unwrap();
+        assert_eq!((caller.frame.get(3), caller.slot.0), (Some(0xbbcc_ddee_ff00_1122), LOW + 0x40));
     }
 }
 

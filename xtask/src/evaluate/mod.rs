@@ -7,6 +7,7 @@
 
 mod cases;
 mod fit;
+mod planted;
 mod render;
 mod score;
 
@@ -47,6 +48,21 @@ pub(crate) fn evaluate(shared: &Path) -> anyhow::Result<()> {
     for reason in misses.values() {
         println!("  {reason}");
     }
+    Ok(())
+}
+
+/// Prints how well planted faults are told from their twins, and every verdict that is wrong.
+pub(crate) fn planted(first_seed: u64, seeds: u64) -> anyhow::Result<()> {
+    let table = planted::run(first_seed..first_seed.saturating_add(seeds), |wrong| println!("{wrong}\n"))?;
+    let total = planted::total(&table);
+    println!("{}", planted::markdown(&table));
+    println!(
+        "{} of {} machines right ({} pairs); a driver at 0.5 or more in {} hardware twins",
+        total.right,
+        total.all,
+        total.all / 2,
+        total.blamed
+    );
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use crate::verdict::{Basis, Class, Suspect, SuspectKind};
 use crate::weights;
 use stopcode_base::{VirtAddr, X64Registers};
 use stopcode_image::{Access, AccessKind, Instruction, boundary_x64, decode_x64, needs_leaf1_ecx};
-use stopcode_kernel::{Hypervisor, Trust};
+use stopcode_kernel::{Hypervisor, StackKind, Trust};
 use stopcode_knowledge::{self as knowledge, Category};
 
 /// STATUS_ACCESS_VIOLATION.
@@ -78,8 +78,9 @@ fn who_ran(facts: &Facts<'_>, findings: &mut Findings) {
         return;
     };
     let label = place.label().unwrap_or_default();
-    let command =
-        facts.context().map_or_else(|| format!("ln {address:#}"), |context| context.command.clone());
+    // The context may be of another moment than the exception.
+    let at_the_fault = facts.context().filter(|context| context.registers.instruction() == address);
+    let command = at_the_fault.map_or_else(|| exception_command(facts), |context| context.command.clone());
     let cause = cause_on_stack(facts, image);
     let text = format!("the instruction that faulted is {label}");
     match standing(image) {
@@ -136,6 +137,11 @@ fn callers_of_core(facts: &Facts<'_>, findings: &mut Findings) {
         return; // `suspects` weighs it
     }
     let depth = stack.frames.len();
+    let command = if stack.kind == StackKind::Exception {
+        format!("{}; k", context_command(facts))
+    } else {
+        "k".to_owned()
+    };
     if depth < 4 {
         findings.missing("the stack below the fault: too few frames to tell who called".to_owned());
         return;
@@ -147,7 +153,7 @@ fn callers_of_core(facts: &Facts<'_>, findings: &mut Findings) {
         (Cause::of(Class::PoolCorruptionByDriver), weights::SLIGHT),
         (processor(), weights::NOTED),
     ] {
-        findings.supports(&cause, evidence(Basis::Stack, weight, text.clone()).shown_by("k"));
+        findings.supports(&cause, evidence(Basis::Stack, weight, text.clone()).shown_by(command.clone()));
     }
 }
 
@@ -180,10 +186,7 @@ fn near_by_one_bit(low: VirtAddr, high: VirtAddr, address: VirtAddr) -> bool {
 
 /// What kind of address was touched.
 fn touched(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
-    let command = match facts.stop.as_ref().map(|stop| stop.base) {
-        Some(0x1e | 0x3b | 0x7e | 0x8e) => exception_command(facts),
-        _ => ".bugcheck".to_owned(),
-    };
+    let command = address_command(facts);
     let item =
         |basis, weight, text: String| evidence(basis, weight, text).shown_by(command.clone()).at(address);
     if address.0 < NULL_AREA || address.0 > u64::MAX - NULL_AREA && address.0 != u64::MAX {
@@ -211,6 +214,22 @@ pub(crate) fn exception_command(facts: &Facts<'_>) -> String {
     }
 }
 
+/// The command that shows the address that was touched: an argument, the record's second parameter, or what the instruction
+/// makes of its registers.
+pub(super) fn address_command(facts: &Facts<'_>) -> String {
+    let told = facts.exception().is_some_and(|exception| exception.parameters.len() > 1);
+    match facts.stop.as_ref().map(|stop| stop.base) {
+        Some(0x0a | 0xd1 | 0x50 | 0xbe | 0xfc | 0xd5) => ".bugcheck".to_owned(),
+        _ if told => exception_command(facts),
+        _ => context_command(facts),
+    }
+}
+
+/// The command that selects and shows the context to judge.
+pub(super) fn context_command(facts: &Facts<'_>) -> String {
+    facts.context().map_or_else(|| "r".to_owned(), |context| context.command.clone())
+}
+
 /// Whether the instruction explains the fault.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Agreement {
@@ -235,7 +254,7 @@ fn agreement(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) -> A
     if known.len() != instruction.accesses.len() {
         return Agreement::NotChecked; // an address needs a register or segment base that the context does not hold
     }
-    let command = format!("{}; u {:#} L1", context.command, instruction.address);
+    let command = format!("{}; {}; u {:#} L1", address_command(facts), context.command, instruction.address);
     let at = instruction.address;
     if known.iter().any(|(access, at)| explains(access.size, *at, address)) {
         let text =
@@ -324,18 +343,19 @@ fn misaligned(facts: &Facts<'_>, findings: &mut Findings) -> bool {
         return false;
     };
     let before = facts.witness.bytes(address.minus(WINDOW), WINDOW as usize);
-    if before.len() != WINDOW as usize || !boundary_x64(&before).is_inside() {
+    let boundary = boundary_x64(&before);
+    if before.len() != WINDOW as usize || !boundary.is_inside() {
         return false;
     }
-    let boundary = boundary_x64(&before);
     let text = format!(
-        "the instruction pointer {} stands inside an instruction: of {} ways to decode the code before it, {} lead there",
+        "the instruction pointer {} stands inside an instruction: decoding from {} point in the code before it leads there",
         address.windbg(),
-        boundary.tried,
-        boundary.met
+        if boundary.met == 0 { "no" } else { "hardly any" }
     );
     let item = |weight| {
-        evidence(Basis::CodeBytes, weight, text.clone()).shown_by(format!("ub {address:#}")).at(address)
+        // One of the ways, which passes over the address.
+        let shown = format!("{}; u {:#} L20", context_command(facts), address.minus(WINDOW / 2));
+        evidence(Basis::CodeBytes, weight, text.clone()).shown_by(shown).at(address)
     };
     findings.supports(&processor(), item(weights::CLEAR));
     findings.supports(&memory(), item(weights::MODERATE));

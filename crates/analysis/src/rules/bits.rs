@@ -1,6 +1,6 @@
 //! Single flipped bits in addresses: what failing memory does, and software hardly ever.
 
-use super::access::{exception_command, fault_address, is_software};
+use super::access::{address_command, context_command, fault_address, is_software};
 use super::{memory, processor, single_bit};
 use crate::facts::Facts;
 use crate::findings::{Findings, evidence};
@@ -32,28 +32,33 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
             address.windbg(),
             entry.value
         );
-        found(facts, findings, weights::CLEAR, &text, 0, address);
+        let shown = format!("{}; !pte {address:#}", address_command(facts));
+        found(findings, weights::CLEAR, &text, 0, address, &shown);
     } else if let Some(bit) = lone_bit(address) {
         let text = format!(
             "the address it touched, {}, is a null pointer plus {:#x} with one bit (bit {bit}) set: the code's check for null let it pass",
             address.windbg(),
             address.0 & !(1 << bit)
         );
-        found(facts, findings, weights::CLEAR, &text, bit, address);
+        let shown = format!("{}; {}", address_command(facts), turned(address, bit));
+        found(findings, weights::CLEAR, &text, bit, address, &shown);
     } else if let Some((bit, register, value)) = beside_a_register(facts, address) {
         let text = format!(
             "the address it touched, {}, is one flipped bit (bit {bit}) away from what {register} points to ({})",
             address.windbg(),
             VirtAddr(value).windbg()
         );
-        found(facts, findings, weights::CLEAR, &text, bit, address);
+        let shown =
+            format!("{}; {}; {}", address_command(facts), context_command(facts), turned(address, bit));
+        found(findings, weights::CLEAR, &text, bit, address, &shown);
     } else if let Some((bit, whole)) = beside_known_memory(facts, address) {
         let text = format!(
             "the address it touched, {}, is not there and one flipped bit (bit {bit}) away from {}, which this dump holds",
             address.windbg(),
             whole.windbg()
         );
-        found(facts, findings, weights::CLEAR, &text, bit, address);
+        let shown = format!("{}; {}; dq {whole:#} L1", address_command(facts), turned(address, bit));
+        found(findings, weights::CLEAR, &text, bit, address, &shown);
     }
 }
 
@@ -74,26 +79,17 @@ fn not_canonical(facts: &Facts<'_>, findings: &mut Findings) {
         address.windbg(),
         whole.windbg()
     );
-    found(facts, findings, weights::STRONG, &text, bit, address);
+    let shown = format!("{}; {}", context_command(facts), turned(address, bit));
+    found(findings, weights::STRONG, &text, bit, address, &shown);
 }
 
-fn found(
-    facts: &Facts<'_>,
-    findings: &mut Findings,
-    weight: Strength,
-    text: &str,
-    bit: u32,
-    address: VirtAddr,
-) {
-    let command = match facts.stop.as_ref().map(|stop| stop.base) {
-        Some(0x0a | 0xd1 | 0x50 | 0xbe | 0xfc) => ".bugcheck; r".to_owned(),
-        Some(0x3b) => {
-            facts.context().map_or_else(|| "r".to_owned(), |context| format!("{}; r", context.command))
-        }
-        _ => exception_command(facts),
-    };
-    let item =
-        |weight| evidence(Basis::Memory, weight, text).shown_by(command.clone()).with_bit(bit).at(address);
+/// The command that works out an address with one bit turned.
+fn turned(address: VirtAddr, bit: u32) -> String {
+    format!("? {address:#} ^ {:#x}", 1_u64 << bit)
+}
+
+fn found(findings: &mut Findings, weight: Strength, text: &str, bit: u32, address: VirtAddr, shown_by: &str) {
+    let item = |weight| evidence(Basis::Memory, weight, text).shown_by(shown_by).with_bit(bit).at(address);
     findings.supports(&memory(), item(weight));
     findings.supports(&processor(), item(weights::SLIGHT));
     // Code that was handed a pointer with a flipped bit is the victim of it, whoever's code it is.
@@ -167,13 +163,15 @@ fn list(facts: &Facts<'_>, findings: &mut Findings) {
                 .filter(|other| single_bit(other ^ entry))
                 .map(|other| (other ^ entry).trailing_zeros());
             let Some(bit) = whole.or(other) else { continue };
+            let answers = if whole.is_some() { link ^ 1 << bit } else { link };
+            let shown = format!("dq {entry:#x} L2; ? {link:#x} ^ {:#x}; dq {answers:#x} L2", 1_u64 << bit);
             let text = format!(
                 "the list entry at {}: its {name} {link:#x} and what points back to it differ in one bit (bit {bit}) from a list that is whole",
                 VirtAddr(entry).windbg()
             );
             let item = |weight| {
                 let item = evidence(Basis::Memory, weight, text.clone());
-                item.shown_by(format!("dq {entry:#x} L2")).with_bit(bit).at(VirtAddr(entry))
+                item.shown_by(shown.clone()).with_bit(bit).at(VirtAddr(entry))
             };
             findings.supports(&memory(), item(weights::STRONG));
             findings.supports(&processor(), item(weights::SLIGHT));

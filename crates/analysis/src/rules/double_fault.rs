@@ -1,6 +1,7 @@
 //! 0x7F with Arg1 8: the processor could not deliver an exception. Nearly always because the kernel stack had run
 //! out; limits and page tables prove it, a Child-SP just under a page line only suggests it.
 
+use super::access::context_command;
 use super::{driver_cause, processor};
 use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};
@@ -93,6 +94,7 @@ fn against_limits(
 ) {
     let (p, l) = (pointer.windbg(), limit.windbg());
     let size = base.0 - limit.0;
+    let command = format!("{}; !thread", context_command(facts));
     if pointer.plus(PAGE) < limit || pointer >= base {
         let text = format!(
             "the stack pointer {p} lies outside the thread's stack {l} to {}: another stack, or a damaged pointer",
@@ -100,13 +102,13 @@ fn against_limits(
         );
         findings.supports(
             &Cause::of(Class::DriverBug),
-            evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by("!thread").at(pointer),
+            evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by(command.clone()).at(pointer),
         );
         if (3..64).any(|bit| (limit..base).contains(&VirtAddr(pointer.0 ^ (1 << bit)))) {
             let text = format!("{text}; one flipped bit away from it");
             findings.supports(
                 &processor(),
-                evidence(Basis::Memory, weights::CLEAR, text).shown_by("!thread").at(pointer),
+                evidence(Basis::Memory, weights::CLEAR, text).shown_by(command).at(pointer),
             );
         }
         return;
@@ -116,17 +118,14 @@ fn against_limits(
         let where_to = match room {
             None => format!("{:#x} bytes below StackLimit {l}, in the guard page", limit.0 - pointer.0),
             Some(0) => format!("exactly at StackLimit {l}: the next push goes into the guard page"),
-            Some(room) => format!(
-                "{room:#x} bytes above StackLimit {l}, less than an exception needs ({:#x})",
-                EXCEPTION_PUSH + TRAP_FRAME
-            ),
+            Some(room) => format!("{room:#x} bytes above StackLimit {l}, less than an exception needs"),
         };
         let text = format!(
             "the stack pointer at the fault, {p}, is {where_to}; the stack of {size:#x} bytes was used up"
         );
         findings.supports(
             &overflow(),
-            evidence(Basis::Memory, weights::DECISIVE, text).shown_by("!thread").at(pointer),
+            evidence(Basis::Memory, weights::DECISIVE, text).shown_by(command).at(pointer),
         );
         guard_page(facts, findings, limit);
         return;
@@ -137,13 +136,13 @@ fn against_limits(
     );
     findings.contradicts(
         &overflow(),
-        evidence(Basis::Memory, weights::STRONG, text.clone()).shown_by("!thread").at(pointer),
+        evidence(Basis::Memory, weights::STRONG, text.clone()).shown_by(command.clone()).at(pointer),
     );
     findings.supports(
         &Cause::of(Class::DriverBug),
-        evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by("!thread"),
+        evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by(command.clone()),
     );
-    findings.supports(&processor(), evidence(Basis::Memory, weights::SLIGHT, text).shown_by("!thread"));
+    findings.supports(&processor(), evidence(Basis::Memory, weights::SLIGHT, text).shown_by(command));
 }
 
 /// The page-table entry below the limit is empty and the one at the limit is not: the guard page is shown.
@@ -166,7 +165,7 @@ fn guard_page(facts: &Facts<'_>, findings: &mut Findings, limit: VirtAddr) {
             findings.supports(
                 &overflow(),
                 evidence(Basis::Memory, weights::MODERATE, text)
-                    .shown_by(format!("!pte {below:#}"))
+                    .shown_by(format!("!pte {below:#}; !pte {limit:#}"))
                     .at(below),
             );
         }
@@ -202,7 +201,8 @@ fn against_page_line(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAd
         .filter(|frame| frame.stack_pointer > pointer && frame.stack_pointer.0 - pointer.0 < 2 * PAGE)
         .min_by_key(|frame| frame.stack_pointer);
     let below = line.0 - pointer.0;
-    let item = |weight, text: String| evidence(Basis::Stack, weight, text).shown_by("k").at(pointer);
+    let command = "k";
+    let item = |weight, text: String| evidence(Basis::Stack, weight, text).shown_by(command).at(pointer);
     if pointer.0.is_multiple_of(PAGE) {
         let text = format!(
             "the stack pointer at the fault, {}, is exactly a page's start: the next push leaves the page",
@@ -399,26 +399,26 @@ fn refute_frozen(facts: &Facts<'_>, findings: &mut Findings) {
 fn who_used_the_stack(facts: &Facts<'_>, findings: &mut Findings) {
     let Some((stack, start)) = interrupted(facts) else { return };
     let frames = stack.frames.get(start..).unwrap_or_default();
-    let mut used: Vec<(&str, u64)> = Vec::new();
+    let mut used: Vec<(&str, &str, u64)> = Vec::new();
     for pair in frames.windows(2) {
         let [inner, outer] = pair else { continue };
         let bytes = outer.stack_pointer.0.saturating_sub(inner.stack_pointer.0);
         // What lies in a gap belongs to frames that were not found.
         let measured = bytes < 0x1_0000 && !outer.gap_before;
         let Some(image) = inner.place.image.as_deref().filter(|_| measured) else { continue };
-        match used.iter_mut().find(|(name, _)| *name == image) {
-            Some((_, sum)) => *sum += bytes,
-            None => used.push((image, bytes)),
+        match used.iter_mut().find(|(name, ..)| *name == image) {
+            Some((.., sum)) => *sum += bytes,
+            None => used.push((image, inner.place.display.as_deref().unwrap_or(image), bytes)),
         }
     }
-    used.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    let total: u64 = used.iter().map(|(_, bytes)| bytes).sum();
+    used.sort_by_key(|(.., bytes)| std::cmp::Reverse(*bytes));
+    let total: u64 = used.iter().map(|(.., bytes)| bytes).sum();
     if total > 0 {
-        let shares: Vec<String> =
-            used.iter().take(4).map(|(image, bytes)| format!("{image} {bytes:#x}")).collect();
-        let text =
-            format!("the frames shown below the fault use {total:#x} bytes of stack: {}", shares.join(", "));
-        findings.supports(&overflow(), evidence(Basis::Stack, weights::NOTED, text).shown_by("kf"));
+        let shares = used.iter().take(4).map(|(_, name, bytes)| format!("{name} {bytes} bytes"));
+        let shares: Vec<String> = shares.collect();
+        let text = format!("of the stack below the fault the frames shown use: {}", shares.join(", "));
+        let shown = format!("{}; !stackusage", context_command(facts));
+        findings.supports(&overflow(), evidence(Basis::Stack, weights::NOTED, text).shown_by(shown));
         if total < 0x5000 {
             findings.missing(format!(
                 "what used the rest of the stack: the frames shown account for {total:#x} bytes only"
@@ -426,7 +426,7 @@ fn who_used_the_stack(facts: &Facts<'_>, findings: &mut Findings) {
         }
     }
     for image in
-        used.iter().map(|(image, _)| *image).filter(|image| standing(image) == Standing::ThirdParty).take(2)
+        used.iter().map(|(image, ..)| *image).filter(|image| standing(image) == Standing::ThirdParty).take(2)
     {
         let cause = driver_cause(facts, image);
         let label = frames

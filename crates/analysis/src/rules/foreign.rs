@@ -38,6 +38,6 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let weight = if direct { weights::STRONG } else { weights::CLEAR };
     findings.supports(
         &driver_cause(facts, image),
-        evidence(Basis::Stack, weight, text).shown_by("k").at(caller.frame.instruction),
+        evidence(Basis::Stack, weight, text).shown_by(".bugcheck; k").at(caller.frame.instruction),
     );
 }

@@ -27,9 +27,7 @@ fn reported(facts: &Facts<'_>, findings: &mut Findings) {
         "{name}: the hardware itself reported an error that cannot be corrected (Arg1 {:#x}{source})",
         stop.arg(1)
     );
-    let command =
-        if stop.base == 0x124 { format!("!errrec {:#x}", stop.arg(2)) } else { ".bugcheck".to_owned() };
-    findings.supports(&whole, evidence(Basis::Arguments, weights::STRONG, text).shown_by(command));
+    findings.supports(&whole, evidence(Basis::Arguments, weights::STRONG, text).shown_by(".bugcheck"));
     machine_check(facts, findings);
     error_record(facts, findings);
     called_by_driver(facts, findings);

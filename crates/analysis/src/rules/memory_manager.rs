@@ -64,7 +64,7 @@ fn page_table(facts: &Facts<'_>, findings: &mut Findings) {
             );
             let item = |weight| {
                 let item = evidence(Basis::Arguments, weight, text.clone());
-                item.shown_by(format!("!pte {pte:#x}")).with_bit(value.trailing_zeros())
+                item.shown_by(".bugcheck").with_bit(value.trailing_zeros())
             };
             findings.supports(&memory(), item(weights::STRONG));
             findings.supports(&processor(), item(weights::SLIGHT));
@@ -73,8 +73,7 @@ fn page_table(facts: &Facts<'_>, findings: &mut Findings) {
             let text = format!(
                 "the page-table entry at {pte:#x} should be empty and holds {value:#x}, {bits} bits of it set"
             );
-            let item =
-                |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(format!("!pte {pte:#x}"));
+            let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
             let few = bits <= 3;
             findings.supports(&memory(), item(if few { weights::CLEAR } else { weights::SLIGHT }));
             findings.supports(

@@ -1,7 +1,7 @@
 //! Instructions that are not those that were written: a bit of the code flipped. The proof is the image's file, byte by
 //! byte; without it, what no compiler writes and one flipped bit explains is evidence.
 
-use super::access::{is_software, squeeze};
+use super::access::{context_command, is_software, squeeze};
 use super::{memory, processor};
 use crate::facts::Facts;
 use crate::findings::{Findings, evidence};
@@ -28,7 +28,7 @@ pub(super) fn rule(facts: &Facts<'_>, findings: &mut Findings) -> bool {
     let image = facts.place(at).image.unwrap_or_else(|| "the image".to_owned());
     let item = |weight| {
         let item = evidence(Basis::CodeBytes, weight, text.clone());
-        item.shown_by(format!("ub {at:#}; u {at:#} L1; r")).with_bit(bit).at(at)
+        item.shown_by(format!("{}; ub {at:#}; u {at:#} L1", context_command(facts))).with_bit(bit).at(at)
     };
     findings.supports(&memory(), item(weights::STRONG));
     findings.supports(&processor(), item(weights::MODERATE));

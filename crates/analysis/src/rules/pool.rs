@@ -87,13 +87,14 @@ fn header_bit(facts: &Facts<'_>, findings: &mut Findings) {
     else {
         return;
     };
+    let behind = stop.arg(2) + u64::from(block[2] ^ if field == "size" { 1 << bit } else { 0 }) * 16;
     let text = format!(
         "the headers of the block at {:#x} and of its neighbour are sound, tags included, but for one bit (bit {bit}) of the {field}",
         stop.arg(2)
     );
     let item = |weight| {
         evidence(Basis::Memory, weight, text.clone())
-            .shown_by(format!("!pool {:#x}", stop.arg(2)))
+            .shown_by(format!("db {:#x} L10; db {behind:#x} L10", stop.arg(2)))
             .with_bit(bit)
     };
     findings.supports(&memory(), item(weights::STRONG));

@@ -26,12 +26,13 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     findings.supports(&cause, evidence(Basis::Arguments, weights::STRONG, text).shown_by(".bugcheck"));
     if let (0x116 | 0x117 | 0x141, address) = (stop.base, VirtAddr(stop.arg(2))) {
         let place = facts.place(address);
-        if let Some(label) = place.label() {
+        let base = facts.witness.module_at(address).map(|module| module.base);
+        if let (Some(label), Some(base)) = (place.label(), base) {
             let text = format!("Arg2 points into the driver that was responsible: {label}");
             findings.supports(
                 &cause,
                 evidence(Basis::Arguments, weights::MODERATE, text)
-                    .shown_by(format!("ln {address:#}"))
+                    .shown_by(format!("lm a {address:#}; ? {address:#} - {base:#}"))
                     .at(address),
             );
         }

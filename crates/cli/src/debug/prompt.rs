@@ -15,7 +15,7 @@ use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use stopcode_commands::{Answer, Session, Status, complete};
+use stopcode_commands::{Answer, Session, Status, complete, run as run_line};
 
 const PROMPT: Style = Style::new().bold();
 const UNKNOWN: Style = AnsiColor::Yellow.on_default();
@@ -59,7 +59,7 @@ fn ask(
             Err(error) => return Err(error.to_string()),
         };
         session.borrow().resume();
-        let answers = session.borrow_mut().run(&line);
+        let answers = run_line(&mut session.borrow_mut(), &line);
         for answer in &answers {
             if show(answer, colour).is_err() {
                 return Ok(()); // the terminal went away

@@ -1,7 +1,8 @@
 //! `!address`
 
 use super::facts::needed;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::{address, quad};
 use serde_json::json;
 use stopcode_base::Fact;

@@ -1,8 +1,9 @@
 //! `!analyze`: the stop code explained, and what the analysis concludes.
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::hex;
 use serde_json::{Value, json};

@@ -13,7 +13,7 @@ pub(super) const LONGEST: usize = 15;
 
 /// Decodes the instruction at an address; `None` if its bytes are not there or are none.
 pub(super) fn decode(session: &Session, machine: &Machine, at: VirtAddr) -> Option<(Instruction, Vec<u8>)> {
-    let mut bytes = machine.code().read_available(at, LONGEST);
+    let mut bytes = session.code(machine).read_available(at, LONGEST);
     let instruction = of_bytes(session, machine.arch(), &bytes, at)?;
     bytes.truncate(instruction.length);
     Some((instruction, bytes))

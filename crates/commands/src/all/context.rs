@@ -1,8 +1,9 @@
 //! `.cxr`, `.trap`, `.ecxr`: selecting a context.
 
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::scope::Scope;
 use crate::session::Session;
 use stopcode_base::{Arch, Registers, VirtAddr};

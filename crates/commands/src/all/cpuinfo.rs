@@ -1,16 +1,18 @@
 //! `!cpuinfo`
 
 use super::facts::{Record, processors};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::hex;
 use serde_json::{Value, json};
+use stopcode_kernel::Hypervisor;
 
 pub(super) const COMMAND: Command = Command {
     name: "!cpuinfo",
     aliases: &[],
     letters: "",
     parameters: &[Parameter::optional("PROCESSOR", Kind::Expression)],
-    what: "processor model, stepping, microcode",
+    what: "processor model, stepping, microcode, hypervisor",
     details: "The microcode's revision is the upper half of the update signature on Intel's processors, all of it on AMD's.",
     examples: &[("!cpuinfo", "all processors")],
     run: |session, arguments, output| {
@@ -49,7 +51,21 @@ pub(super) const COMMAND: Command = Command {
         if let Some(microcode) = microcode {
             output.line(format!("Microcode revision {microcode:#x}"))?;
         }
+        let machine = session.machine();
+        let system = machine.system();
+        if let Some(features) = system.features {
+            output.line(format!("CPUID leaf 1, ECX {features:08x}"))?;
+        }
+        if let Some((found, source)) = system.hypervisor.known_with_source() {
+            let words = match found {
+                Hypervisor::Absent => "none",
+                Hypervisor::Present => "below this Windows",
+                Hypervisor::Root => "below this Windows, its root partition",
+            };
+            output.line(format!("Hypervisor: {words} ({source})"))?;
+        }
         Ok(json!({
+            "features": system.features.map_or(Value::Null, hex),
             "processors": all, "name": name.map_or(Value::Null, Value::from),
             "microcode": microcode.map_or(Value::Null, hex),
         }))

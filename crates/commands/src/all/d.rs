@@ -3,12 +3,13 @@
 use super::memory::{MOST_MISSING, bytes, letters, missing, range, value};
 use crate::answer::Outcome;
 use crate::arguments::Arguments;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, hex, quad};
 use serde_json::json;
-use stopcode_base::VirtAddr;
+use stopcode_base::{Memory, VirtAddr};
 
 /// How a line looks.
 #[derive(Clone, Copy)]
@@ -63,7 +64,8 @@ command!(BITS, "dyb", &[], DYB, BITS_ARGUMENTS, "memory as bits and bytes", "dyb
 fn show(session: &mut Session, arguments: &Arguments<'_>, shape: Shape, output: &mut Output) -> Outcome {
     let range = range(session, arguments, shape.unit as u64, shape.columns as u64 * shape.lines)?;
     let machine = session.machine();
-    let memory = machine.memory();
+    let view = session.memory(&machine);
+    let memory: &dyn Memory = &view;
     let width = (shape.unit * shape.columns) as u64;
     let mut values = Vec::new();
     let (mut done, mut gap) = (0, 0);

@@ -3,8 +3,9 @@
 use super::memory::{missing, range};
 use crate::answer::Outcome;
 use crate::arguments::Arguments;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::address;
 use serde_json::json;
@@ -43,10 +44,11 @@ pub(super) const DU: Command = Command {
 fn show(session: &mut Session, arguments: &Arguments<'_>, unit: u64, output: &mut Output) -> Outcome {
     let range = range(session, arguments, unit, MOST)?;
     let machine = session.machine();
+    let memory = session.memory(&machine);
     let most = (range.bytes / unit).min(0x1_0000);
-    let text = text(machine.memory(), range.start, unit, most);
-    if text.is_empty() && machine.memory().read_u8(range.start).is_err() {
-        return Err(missing(machine.memory(), range.start));
+    let text = text(&memory, range.start, unit, most);
+    if text.is_empty() && memory.read_u8(range.start).is_err() {
+        return Err(missing(&memory, range.start));
     }
     let letters: Vec<char> = text.chars().collect();
     let mut at = range.start;

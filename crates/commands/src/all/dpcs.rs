@@ -2,7 +2,8 @@
 
 use super::facts::{Record, named, processors};
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use serde_json::Value;
 use stopcode_base::VirtAddr;
 

@@ -4,12 +4,13 @@ use super::da::text;
 use super::memory::{MOST_MISSING, missing, range};
 use crate::answer::Outcome;
 use crate::arguments::Arguments;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, hex, quad};
 use serde_json::json;
-use stopcode_base::VirtAddr;
+use stopcode_base::{Memory, VirtAddr};
 
 /// Pointers by default.
 const COUNT: u64 = 16;
@@ -25,6 +26,8 @@ enum Leads {
     Name,
     Ascii,
     Unicode,
+    /// The pointer there, and its name.
+    Pointer,
 }
 
 pub(super) const DPS: Command = Command {
@@ -71,6 +74,17 @@ pub(super) const DPU: Command = Command {
     run: |session, arguments, output| show(session, arguments, 8, Leads::Unicode, output),
 };
 
+pub(super) const DPP: Command = Command {
+    name: "dpp",
+    aliases: &["dqp"],
+    letters: "",
+    parameters: QUADS,
+    what: "memory as pointers to pointers with names",
+    details: "",
+    examples: &[],
+    run: |session, arguments, output| show(session, arguments, 8, Leads::Pointer, output),
+};
+
 fn show(
     session: &mut Session,
     arguments: &Arguments<'_>,
@@ -80,7 +94,8 @@ fn show(
 ) -> Outcome {
     let range = range(session, arguments, unit, COUNT)?;
     let machine = session.machine();
-    let memory = machine.memory();
+    let view = session.memory(&machine);
+    let memory: &dyn Memory = &view;
     let mut entries = Vec::new();
     let (mut done, mut gap) = (0, 0);
     while done < range.bytes && gap <= MOST_MISSING {
@@ -101,12 +116,17 @@ fn show(
         let target = VirtAddr(value);
         let found = match leads {
             Leads::Name => session.reference(target),
+            Leads::Pointer => memory.read_u64(target).ok().map(|value| {
+                let name =
+                    session.reference(VirtAddr(value)).map_or_else(String::new, |name| format!(" {name}"));
+                quad(value) + &name
+            }),
             Leads::Ascii => Some(text(memory, target, 1, LETTERS)).filter(|text| !text.is_empty()),
             Leads::Unicode => Some(text(memory, target, 2, LETTERS)).filter(|text| !text.is_empty()),
         };
         let found = found.map(|found| stopcode_base::visible(&found));
         let shown = match (&found, leads) {
-            (Some(name), Leads::Name) => format!(" {name}"),
+            (Some(name), Leads::Name | Leads::Pointer) => format!(" {name}"),
             (Some(text), _) => format!(" \"{text}\""),
             (None, _) => String::new(),
         };

@@ -2,15 +2,15 @@
 
 use crate::answer::{Outcome, Stop};
 use crate::arguments::word;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, quad};
 use crate::symbols::modules;
 use serde_json::{Value, json};
 use std::rc::Rc;
-use stopcode_base::VirtAddr;
-use stopcode_kernel::Machine;
+use stopcode_base::{Memory, VirtAddr};
 use stopcode_symbols::{Dt, Listing, TypeId, Types};
 
 /// Lines of one listing.
@@ -101,7 +101,8 @@ fn show(session: &Session, wanted: &Wanted<'_>, output: &mut Output) -> Outcome 
             types.provenance()
         ))
     })?;
-    let memory = wanted.at.map(|at| (machine.memory(), at));
+    let view = session.memory(&machine);
+    let memory = wanted.at.map(|at| (&view as &dyn Memory, at));
     let listing = Dt { at: memory, depth: wanted.depth.min(32), limit: LINES, ..Dt::new(&*types) };
     let listing = listing.list(id, &wanted.fields);
     if !wanted.fields.is_empty() && listing.lines.is_empty() {
@@ -110,11 +111,11 @@ fn show(session: &Session, wanted: &Wanted<'_>, output: &mut Output) -> Outcome 
             types.provenance()
         )));
     }
-    write(&machine, wanted.at, &listing, output)?;
+    write(&view, wanted.at, &listing, output)?;
     if let Some(size) = types.size_of(id).filter(|_| wanted.fields.is_empty() && wanted.at.is_none()) {
         output.line(format!("   size {size:#x}"))?;
     }
-    held(&machine, wanted, &listing)?;
+    held(&view, wanted, &listing)?;
     output.missing(types.provenance());
     Ok(described(name, wanted.at, &*types, id, &listing))
 }
@@ -138,7 +139,7 @@ fn names(types: &Rc<dyn Types>, module: &str, pattern: &str, output: &mut Output
 
 /// The lines; of a field whose type is not known the bytes that stand there.
 fn write(
-    machine: &Machine,
+    memory: &dyn Memory,
     at: Option<VirtAddr>,
     listing: &Listing,
     output: &mut Output,
@@ -149,7 +150,7 @@ fn write(
         let member = members.next();
         let raw = at.zip(member).and_then(|(at, member)| {
             let untyped = member.depth == 0 && member.value.is_none() && member.ty == "?";
-            machine.memory().read_u64(at.plus(member.offset.filter(|_| untyped)?)).ok()
+            memory.read_u64(at.plus(member.offset.filter(|_| untyped)?)).ok()
         });
         match raw {
             Some(raw) => output.line(format!("{line} (8 bytes from there: {})", quad(raw)))?,
@@ -163,11 +164,11 @@ fn write(
 }
 
 /// Fails if values were asked for and none is there.
-fn held(machine: &Machine, wanted: &Wanted<'_>, listing: &Listing) -> Result<(), Stop> {
+fn held(memory: &dyn Memory, wanted: &Wanted<'_>, listing: &Listing) -> Result<(), Stop> {
     let Some(at) = wanted.at else { return Ok(()) };
     let mut values = listing.lines.iter().filter_map(|line| line.value.as_ref()).peekable();
     if values.peek().is_some() && values.all(Result::is_err) {
-        return Err(super::memory::missing(machine.memory(), at));
+        return Err(super::memory::missing(memory, at));
     }
     Ok(())
 }

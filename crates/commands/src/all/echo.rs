@@ -1,9 +1,10 @@
 //! `.echo`
 
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use serde_json::json;
 
-pub(super) const COMMAND: Command = Command {
+pub(crate) const COMMAND: Command = Command {
     name: ".echo",
     aliases: &[],
     letters: "",

@@ -3,8 +3,9 @@
 use super::ethread;
 use super::facts::{Record, needed};
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::address;
 use serde_json::Value;

@@ -1,7 +1,8 @@
 //! `!error`
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::hex;
 use serde_json::json;
 use stopcode_knowledge::ntstatus;
@@ -10,9 +11,12 @@ pub(super) const COMMAND: Command = Command {
     name: "!error",
     aliases: &[],
     letters: "",
-    parameters: &[Parameter::required("CODE", Kind::Expression)],
+    parameters: &[
+        Parameter::required("CODE", Kind::Expression),
+        Parameter::optional("FLAG", Kind::Expression),
+    ],
     what: "the name and meaning of a status code",
-    details: "Codes are read as NTSTATUS: exceptions and driver failures carry them.",
+    details: "Codes are read as NTSTATUS: exceptions and driver failures carry them. FLAG, which says so in WinDbg, is of no effect.",
     examples: &[("!error c0000005", "an exception's code")],
     run: |_, arguments, output| {
         let code = arguments.number("CODE").unwrap_or(0);

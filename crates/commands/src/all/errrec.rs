@@ -2,8 +2,9 @@
 
 use super::mca::status_lines;
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::show::{address, hex};
 use serde_json::{Value, json};
 use stopcode_base::VirtAddr;

@@ -2,8 +2,9 @@
 
 use super::facts::{Record, named, needed, stack_lines};
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::address;
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! `?`
 
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::{hex, quad};
 use serde_json::json;
 
@@ -8,18 +9,16 @@ pub(super) const COMMAND: Command = Command {
     name: "?",
     aliases: &[],
     letters: "",
-    parameters: &[Parameter::optional("EXPRESSION", Kind::Expression)],
+    parameters: &[Parameter::required("EXPRESSION", Kind::Expression)],
     what: "the value of an expression",
     details: "Operators from strongest to weakest: `+ - not hi low by wo dwo qwo poi` before a value; `* / mod`; `+ -`; \
-              `<< >> >>>`; `= < > <= >= !=`; `and`; `xor`; `or`. Without an expression, the commands.",
+              `<< >> >>>`; `= < > <= >= !=`; `and`; `xor`; `or`. `?` alone is `.help`.",
     examples: &[
         ("? 0n10 + poi(@$sp)", "a sum with a pointer from the stack"),
         ("? nt!KeBugCheckEx - nt", "an offset"),
     ],
     run: |session, arguments, output| {
-        let Some(value) = arguments.number("EXPRESSION") else {
-            return super::help::list(output);
-        };
+        let value = arguments.number("EXPRESSION").unwrap_or_default();
         session.set_last(value);
         output.line(format!("Evaluate expression: {} = {}", value as i64, quad(value)))?;
         Ok(json!({"value": hex(value)}))

@@ -1,6 +1,7 @@
 //! `.formats`
 
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::{date, hex, quad};
 use serde_json::json;
 use stopcode_base::FileTime;

@@ -2,7 +2,10 @@
 
 use super::shared::{call_site, known, return_address, stack};
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
+use crate::scope::Scope;
+use crate::session::Session;
 use crate::show::address;
 use serde_json::json;
 
@@ -12,7 +15,8 @@ pub(super) const COMMAND: Command = Command {
     letters: "",
     parameters: &[Parameter::switch("/r"), Parameter::optional("NUMBER", Kind::Expression)],
     what: "selects and shows a frame of the stack",
-    details: "`/r` shows its registers. Only those of frame 0 are known for certain.",
+    details: "`/r` shows its registers: of frame 0 all, of others those that unwind data gives back. A frame that was searched \
+              for has none.",
     examples: &[(".frame 2", "the third frame")],
     run: |session, arguments, output| {
         let stack = stack(session)?;
@@ -37,11 +41,23 @@ pub(super) const COMMAND: Command = Command {
             "return_address": returns.map(address), "call_site": call_site(frame), "trust": frame.trust.id(),
         });
         if arguments.switch("/r") {
-            if number != 0 {
-                return Err(Stop::unknown(format!("the registers of frame {number:#x} are not known")));
+            if number == 0 {
+                super::r::all(session, output)?;
+            } else {
+                let scope = registers(session, number)?;
+                super::r::of(session, &scope, output)?;
             }
-            super::r::all(session, output)?;
         }
         Ok(data)
     },
 };
+
+/// The registers of a frame that was called into, as far as unwind data gives them back.
+fn registers(session: &Session, number: usize) -> Result<Scope, Stop> {
+    let scope = session.scope()?;
+    let found = session.machine().frame_registers(&scope.registers, scope.thread, scope.processor, number);
+    let (registers, known) = found.ok_or_else(|| {
+        Stop::unknown(format!("no unwind data led to frame {number:#x}, so that its registers are not known"))
+    })?;
+    Ok(Scope::new(registers, format!("frame {number:#x}")).knowing(known))
+}

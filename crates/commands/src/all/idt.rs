@@ -1,7 +1,8 @@
 //! `!idt`
 
 use super::facts::{named, needed, processor};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::address;
 use serde_json::{Value, json};
 

@@ -2,7 +2,8 @@
 
 use super::facts::{Record, processors};
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use serde_json::Value;
 use stopcode_knowledge::enums::ipi_frozen;
 

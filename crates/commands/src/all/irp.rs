@@ -2,8 +2,9 @@
 
 use super::facts::{named, needed};
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, hex};
 use serde_json::{Value, json};

@@ -1,38 +1,50 @@
 //! `k`
 
 use super::shared::{call_site, known, return_address, stack};
-use crate::answer::Outcome;
+use crate::answer::{Outcome, Stop};
 use crate::arguments::Arguments;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::expression::{evaluate, evaluate_start};
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, quad};
 use serde_json::{Value, json};
-use stopcode_base::VirtAddr;
+use std::rc::Rc;
+use stopcode_base::{Arch, Arm64Registers, Registers, VirtAddr, X64Registers, X86Registers};
 use stopcode_kernel::{Frame, Machine, Stack, Trust, area_words};
 use stopcode_knowledge as knowledge;
+
+/// What may stand behind `k`.
+const ASKED: &str = "= [BASE] STACK INSTRUCTION | [L]FRAMES";
 
 pub(super) const COMMAND: Command = Command {
     name: "k",
     aliases: &[],
     letters: "bcnvfpPL",
-    parameters: &[Parameter::switch("-a"), Parameter::optional("FRAMES", Kind::Expression)],
+    parameters: &[Parameter::switch("-a"), Parameter::optional(ASKED, Kind::Rest)],
     what: "the stack of the selected context",
     details: "Letters: `b` with the arguments' home space, `v` with trap frames too, `n` numbered, `f` with the bytes of each \
               frame, `c` call sites only; `p`, `P` and `L` are as `k`, for dumps hold no arguments and no source. `-a` says \
               of each frame in a few words what it does. A frame that was found by scanning, and not by unwind data, is \
               marked; where frames may be missing, a line of tildes stands. The four words of `kb` are the home space of the \
-              first four arguments: functions need not store them there.",
+              first four arguments: functions need not store them there. `k = STACK INSTRUCTION` begins where it is told to, \
+              with BASE as the frame pointer where three values stand.",
     examples: &[
         ("k", "the stack"),
         ("k -a", "the stack, explained"),
         ("kf", "which frames take how much of it"),
         ("kn 5", "five frames, numbered"),
         ("~3k", "the stack of processor 3"),
+        ("k = @$csp @$ip", "the stack from a stack pointer and an instruction on"),
     ],
     run: |session, arguments, output| {
-        let stack = stack(session)?;
-        let most = arguments.number("FRAMES").unwrap_or(u64::MAX).min(stack.frames.len() as u64) as usize;
+        let asked = Asked::of(session, arguments.text(ASKED).unwrap_or_default())?;
+        let stack = match asked.from {
+            Some(registers) => Rc::new(session.machine().walk(&registers, None, None)),
+            None => stack(session)?,
+        };
+        let most = asked.frames.unwrap_or(u64::MAX).min(stack.frames.len() as u64) as usize;
         show(session, arguments, &stack, most, output)
     },
 };
@@ -65,6 +77,63 @@ fn show(
         "context": session.scope()?.origin, "thread": stack.thread.map(address), "processor": stack.processor,
         "frames": frames, "ended": stack.ended,
     }))
+}
+
+/// What the line asks for: where to begin, if not at the selected context, and how many frames.
+struct Asked {
+    from: Option<Registers>,
+    frames: Option<u64>,
+}
+
+impl Asked {
+    fn of(session: &Session, text: &str) -> Result<Self, Stop> {
+        let Some(values) = text.strip_prefix('=') else {
+            let count = text.strip_prefix(['L', 'l']).unwrap_or(text).trim();
+            let frames = if count.is_empty() { None } else { Some(evaluate(count, session)?) };
+            return Ok(Self { from: None, frames });
+        };
+        let mut numbers = Vec::new();
+        let mut rest = values.trim();
+        while !rest.is_empty() {
+            let (value, behind) = evaluate_start(rest, session)?;
+            numbers.push(value);
+            rest = behind.trim_start();
+        }
+        let (base, pointer, instruction, frames) = match numbers.as_slice() {
+            [pointer, instruction] => (0, *pointer, *instruction, None),
+            [base, pointer, instruction] => (*base, *pointer, *instruction, None),
+            [base, pointer, instruction, frames] => (*base, *pointer, *instruction, Some(*frames)),
+            _ => return Err(Stop::failed("`k = [BASE] STACK INSTRUCTION`: two to four values")),
+        };
+        let from = begin(session.machine().arch(), base, pointer, instruction);
+        let from = from.ok_or_else(|| Stop::unknown("stacks of this architecture are not walked"))?;
+        Ok(Self { from: Some(from), frames })
+    }
+}
+
+/// Registers of which these are known.
+fn begin(arch: Arch, base: u64, pointer: u64, instruction: u64) -> Option<Registers> {
+    Some(match arch {
+        Arch::X64 => {
+            let mut registers = X64Registers { rip: instruction, ..X64Registers::default() };
+            *registers.gpr.get_mut(X64Registers::RSP)? = pointer;
+            *registers.gpr.get_mut(X64Registers::RBP)? = base;
+            Registers::X64(registers)
+        }
+        Arch::X86 => {
+            let eip = u32::try_from(instruction & 0xffff_ffff).ok()?;
+            let mut registers = X86Registers { eip, ..X86Registers::default() };
+            *registers.gpr.get_mut(4)? = u32::try_from(pointer & 0xffff_ffff).ok()?;
+            *registers.gpr.get_mut(5)? = u32::try_from(base & 0xffff_ffff).ok()?;
+            Registers::X86(registers)
+        }
+        Arch::Arm64 => {
+            let mut registers = Arm64Registers { pc: instruction, sp: pointer, ..Arm64Registers::default() };
+            *registers.x.get_mut(29)? = base;
+            Registers::Arm64(registers)
+        }
+        _ => return None,
+    })
 }
 
 /// Which columns there are.

@@ -2,8 +2,9 @@
 
 use crate::answer::{Outcome, Stop};
 use crate::arguments::word;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::pattern::fits;
 use crate::session::Session;
 use crate::show::{address, date, hex};
@@ -190,7 +191,11 @@ fn in_full(module: &Module, output: &mut Output) -> Result<(), Stop> {
         output.line(format!("    File version:     {version}"))?;
     }
     let Some(driver) = stopcode_knowledge::driver(&module.image) else { return Ok(()) };
-    output.line(format!("    Known as:         {} ({})", driver.product, driver.vendor))
+    output.line(format!("    Known as:         {} ({})", driver.product, driver.vendor))?;
+    match &driver.known_problem {
+        Some(problem) => output.line(format!("    Known for:        {problem}")),
+        None => Ok(()),
+    }
 }
 
 fn described(machine: &Machine, module: &Module) -> Value {

@@ -1,7 +1,8 @@
 //! `!lmi`: one module.
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::{address, hex};
 use crate::symbols::modules;
 use serde_json::json;

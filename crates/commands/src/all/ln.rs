@@ -1,7 +1,8 @@
 //! `ln`: the nearest names.
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::address;
 use crate::symbols::no_symbols;
 use serde_json::json;

@@ -2,8 +2,9 @@
 
 use super::facts::needed;
 use crate::answer::Outcome;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::show::hex;
 use serde_json::json;
 use stopcode_kernel::{McaStatus, McaVendor};

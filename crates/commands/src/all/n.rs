@@ -1,8 +1,9 @@
 //! `n`
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::expression::Names;
+use crate::parameter::{Kind, Parameter};
 use serde_json::json;
 
 pub(super) const COMMAND: Command = Command {

@@ -1,7 +1,8 @@
 //! `!pcr`
 
 use super::facts::{Record, processor, registers};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use stopcode_kernel::SpecialRegisters;
 
 pub(super) const COMMAND: Command = Command {

@@ -1,7 +1,8 @@
 //! `!prcb`
 
 use super::facts::{Record, processor};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use serde_json::Value;
 
 pub(super) const COMMAND: Command = Command {

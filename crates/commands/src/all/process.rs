@@ -1,9 +1,13 @@
 //! `.process`: selecting a process.
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
+use crate::session::Session;
 use crate::show::address;
 use serde_json::json;
+use stopcode_base::{Fact, VirtAddr};
 
 pub(super) const COMMAND: Command = Command {
     name: ".process",
@@ -17,9 +21,13 @@ pub(super) const COMMAND: Command = Command {
         Parameter::optional("EPROCESS", Kind::Expression),
     ],
     what: "selects a process, or shows which one is",
-    details: "`@$proc` is then this one. Memory is read as the crashed processor saw it all the same; the switches are of no \
-              effect.",
-    examples: &[(".process", "the process that is selected")],
+    details: "`@$proc` is then this one. With `/p` addresses of user mode are read as this process sees them, in dumps that \
+              hold its page tables. Without an address, or with 0, it goes back to the process of the crash. The other \
+              switches are of no effect.",
+    examples: &[
+        (".process", "the process that is selected"),
+        (".process /p @$proc; db @$peb L10", "user memory of a process"),
+    ],
     run: |session, arguments, output| {
         match arguments.address("EPROCESS") {
             None => {}
@@ -28,6 +36,27 @@ pub(super) const COMMAND: Command = Command {
         }
         let process = session.process().map_err(Stop::Unknown)?;
         output.line(format!("Implicit process is now {}", process.windbg()))?;
-        Ok(json!({"process": address(process)}))
+        let translated = arguments.switch("/p") && translate(session, process, output);
+        Ok(json!({"process": address(process), "user_memory": translated}))
     },
 };
+
+/// Reads user memory as `process` sees it from now on; says why where that cannot be.
+pub(super) fn translate(session: &mut Session, process: VirtAddr, output: &mut Output) -> bool {
+    let machine = session.machine();
+    if machine.dump().physical().is_none() {
+        output.missing("a small dump holds no page tables: user memory stays that of the crash");
+        return false;
+    }
+    let base = match machine.process_at(process) {
+        Fact::Known { value, .. } => value.directory_table_base,
+        Fact::Missing { reason } => Fact::missing(reason),
+    };
+    if let Some(reason) = base.reason() {
+        output.missing(format!("user memory stays as it was: {reason}"));
+    }
+    base.get().is_some_and(|base| {
+        session.select_user_space(Some(base));
+        true
+    })
+}

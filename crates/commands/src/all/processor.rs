@@ -2,8 +2,9 @@
 
 use super::shared::known;
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, site};
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ pub(super) const COMMAND: Command = Command {
     letters: "",
     parameters: &[Parameter::optional("Ns", Kind::Word)],
     what: "the processors, or the selection of one",
-    details: "`~Nk` and the like run one command on processor N.",
+    details: "`~Nk` and the like run one command on processor N, `~*k` on each.",
     examples: &[("~", "a line a processor"), ("~3s", "processor 3 from now on")],
     run: |session, arguments, output| match arguments.text("Ns") {
         None => list(session, output),

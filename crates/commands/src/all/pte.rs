@@ -2,7 +2,8 @@
 
 use super::facts::UNKNOWN;
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::{address, hex, quad};
 use serde_json::{Value, json};
 use stopcode_dump::paging::{EntryKind, Mapping, WalkEntry};

@@ -3,7 +3,7 @@
 use crate::command::Command;
 use serde_json::Value;
 
-pub(super) const COMMAND: Command = Command {
+pub(crate) const COMMAND: Command = Command {
     name: "q",
     aliases: &["qq", "qd"],
     letters: "",

@@ -2,9 +2,10 @@
 
 use super::code;
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::expression::{Names, evaluate};
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::registers::flags_text;
 use crate::scope::Scope;
 use crate::session::Session;
@@ -69,7 +70,11 @@ fn some(session: &Session, text: &str, output: &mut Output) -> Outcome {
 
 /// All registers of the selected context, and the instruction.
 pub(super) fn all(session: &Session, output: &mut Output) -> Outcome {
-    let scope = session.scope()?;
+    of(session, session.scope()?, output)
+}
+
+/// The same of a context.
+pub(super) fn of(session: &Session, scope: &Scope, output: &mut Output) -> Outcome {
     match &scope.registers {
         Registers::X64(registers) => x64(registers, scope, output)?,
         Registers::Arm64(registers) => arm64(registers, scope, output)?,
@@ -150,6 +155,10 @@ fn x64(registers: &X64Registers, scope: &Scope, output: &mut Output) -> Result<(
     output.line(format!("r11={} r12={} r13={}", value(11), value(12), value(13)))?;
     output.line(format!("r14={} r15={}", value(14), value(15)))?;
     let flags = registers.eflags;
+    if flags == 0 {
+        // Bit 1 is always set: unwinding gives no flags back, and no segments.
+        return Ok(());
+    }
     output.line(format!("iopl={}         {}", flags >> 12 & 3, flags_text(flags)))?;
     output.line(format!("cs={:04x}  ss={:04x}{:46}efl={flags:08x}", registers.cs, registers.ss, ""))
 }

@@ -1,7 +1,8 @@
 //! `!running`
 
 use super::facts::{Record, UNKNOWN, processors, stack_lines};
-use crate::command::{Command, Parameter};
+use crate::command::Command;
+use crate::parameter::Parameter;
 use serde_json::Value;
 use stopcode_knowledge::enums::thread_state;
 

@@ -3,9 +3,10 @@
 use super::memory::letters;
 use crate::answer::{Outcome, Stop};
 use crate::arguments::{Range, range, word};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::expression::evaluate_start;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::address;
 use serde_json::json;
@@ -80,7 +81,8 @@ fn wanted(session: &Session, text: &str, unit: u64, ascii: Option<bool>) -> Resu
 
 fn search(session: &Session, range: Range, wanted: &[u8], output: &mut Output) -> Outcome {
     let machine = session.machine();
-    let memory = machine.memory();
+    let view = session.memory(&machine);
+    let memory: &dyn Memory = &view;
     let mut found = Vec::new();
     let (mut done, mut held, mut more) = (0, 0, 0);
     let mut pages = 0;

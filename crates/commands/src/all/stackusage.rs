@@ -1,7 +1,8 @@
 //! `!stackusage`
 
 use super::shared::{call_site, stack};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::address;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

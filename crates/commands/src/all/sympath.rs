@@ -1,7 +1,8 @@
 //! `.sympath`, `.reload`: where symbols come from.
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use serde_json::json;
 
 const PATH: &[Parameter] = &[Parameter::optional("PATH", Kind::Rest)];

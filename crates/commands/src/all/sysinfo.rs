@@ -1,8 +1,9 @@
 //! `!sysinfo`
 
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use serde_json::{Map, Value, json};
 use stopcode_dump::{CpuidSource, RegistryData};
 use stopcode_kernel::Hardware;

@@ -1,8 +1,9 @@
 //! `vertarget`, `version`, `.time`: the system and when it stopped.
 
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::Parameter;
 use crate::session::Session;
 use crate::show::{address, date};
 use serde_json::json;

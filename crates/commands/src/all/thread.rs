@@ -1,7 +1,8 @@
 //! `.thread`: selecting a thread.
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::scope::Scope;
 use crate::show::address;
 use serde_json::json;
@@ -19,7 +20,7 @@ pub(super) const COMMAND: Command = Command {
     ],
     what: "selects a thread, or shows which one is",
     details: "Its registers are those of the processor it ran on; of a thread that waits, where it goes on. Without an address, or with 0, it goes back to the thread of \
-              the crash. The switches are of no effect.",
+              the crash. With `/p` user memory is read as the thread's process sees it; the other switches are of no effect.",
     examples: &[(".thread", "the thread that is selected")],
     run: |session, arguments, output| {
         let machine = session.machine();
@@ -43,6 +44,10 @@ pub(super) const COMMAND: Command = Command {
                 }
                 session.select_thread(at);
             }
+        }
+        if arguments.switch("/p") {
+            let process = session.process().map_err(Stop::Unknown)?;
+            super::process::translate(session, process, output);
         }
         let thread = session.thread().map_err(Stop::Unknown)?;
         output.line(format!("Implicit thread is now {}", thread.windbg()))?;

@@ -4,12 +4,13 @@ use super::code::{decode, described, heading, line, tell_origin};
 use super::memory::missing;
 use crate::answer::{Outcome, Stop};
 use crate::arguments::Range;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::address;
 use serde_json::{Value, json};
-use stopcode_base::VirtAddr;
+use stopcode_base::{Memory, VirtAddr};
 
 /// Instructions by default.
 const COUNT: u64 = 8;
@@ -50,12 +51,13 @@ pub(super) fn show(
         if end.is_some_and(|end| at >= end) {
             break;
         }
+        let memory = session.memory(&machine);
         let Some((instruction, bytes)) = decode(session, &machine, at) else {
-            if number == 0 && machine.memory().read_u8(at).is_err() {
-                return Err(missing(machine.memory(), at));
+            if number == 0 && memory.read_u8(at).is_err() {
+                return Err(missing(&memory, at));
             }
-            let (byte, step) = match machine.memory().read_u8(at) {
-                Ok(byte) if machine.memory().read_u8(at.plus(super::code::LONGEST as u64)).is_ok() => {
+            let (byte, step) = match memory.read_u8(at) {
+                Ok(byte) if memory.read_u8(at.plus(super::code::LONGEST as u64)).is_ok() => {
                     (format!("{byte:02x}"), 1)
                 }
                 // The rest of it is not there.

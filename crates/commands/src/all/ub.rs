@@ -3,8 +3,9 @@
 use super::code::{LONGEST, described, heading, line, of_bytes, tell_origin};
 use super::memory::missing;
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
 use crate::output::Output;
+use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::address;
 use serde_json::json;
@@ -41,9 +42,9 @@ pub(super) const COMMAND: Command = Command {
 fn show(session: &mut Session, end: VirtAddr, count: usize, output: &mut Output) -> Outcome {
     let machine = session.machine();
     let arch = machine.arch();
-    let bytes = before(&machine.code(), end, count * LONGEST + SETTLE);
+    let bytes = before(&session.code(&machine), end, count * LONGEST + SETTLE);
     if bytes.is_empty() {
-        return Err(missing(machine.memory(), end.minus(1)));
+        return Err(missing(&session.memory(&machine), end.minus(1)));
     }
     let start = end.minus(bytes.len() as u64);
     let lengths: Vec<Option<usize>> = (0..bytes.len())

@@ -2,7 +2,8 @@
 
 use super::u;
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::symbols::no_symbols;
 
 /// A longer function is not shown whole.

@@ -1,7 +1,8 @@
 //! `!verifier`
 
 use super::facts::{Record, needed};
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::hex;
 use serde_json::Value;
 use stopcode_knowledge::verifier as options;

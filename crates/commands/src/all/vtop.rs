@@ -2,7 +2,8 @@
 
 use super::pte::NEVER_USED;
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::show::{address, hex};
 use serde_json::json;
 use stopcode_base::{PhysAddr, VirtAddr};

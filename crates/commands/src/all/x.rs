@@ -1,7 +1,8 @@
 //! `x`: symbols by name.
 
 use crate::answer::Stop;
-use crate::command::{Command, Kind, Parameter};
+use crate::command::Command;
+use crate::parameter::{Kind, Parameter};
 use crate::pattern::fits;
 use crate::show::address;
 use crate::symbols::{modules, no_symbols};
@@ -15,9 +16,13 @@ pub(super) const COMMAND: Command = Command {
     name: "x",
     aliases: &[],
     letters: "",
-    parameters: &[Parameter::required("MODULE!PATTERN", Kind::Symbol)],
+    parameters: &[
+        Parameter::switch("/n"),
+        Parameter::switch("/a"),
+        Parameter::required("MODULE!PATTERN", Kind::Symbol),
+    ],
     what: "the symbols that a pattern fits",
-    details: "`*` is any text and `?` any one character, in the module as in the name.",
+    details: "`*` is any text and `?` any one character, in the module as in the name. `/n` sorts by name, `/a` by address, which is the order without them, module by module.",
     examples: &[("x nt!KeBugCheck*", "names that begin so")],
     run: |session, arguments, output| {
         let pattern = arguments.text("MODULE!PATTERN").unwrap_or_default();
@@ -43,6 +48,11 @@ pub(super) const COMMAND: Command = Command {
                     more += 1;
                 }
             }
+        }
+        if arguments.switch("/n") {
+            found.sort_by(|one, other| one.1.cmp(&other.1));
+        } else if arguments.switch("/a") {
+            found.sort_by_key(|(at, _)| *at);
         }
         if !any {
             return Err(Stop::unknown(format!("no module of this dump is called {module}")));

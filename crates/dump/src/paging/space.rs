@@ -3,6 +3,7 @@
 use super::Paging;
 use super::entry::{EntryKind, Form, WalkEntry};
 use super::self_map::SelfMap;
+use super::tables::Tables;
 use crate::physical::{PAGE_SIZE, PhysicalMemory};
 use stopcode_base::{Memory, MissReason, PhysAddr, VirtAddr};
 
@@ -17,6 +18,8 @@ pub struct AddressSpace<'a> {
     root: PhysAddr,
     /// The root of the upper half, where it has one of its own: TTBR1 of ARM64.
     kernel: Option<PhysAddr>,
+    /// Page tables that reads in this space went through before.
+    tables: Option<&'a Tables>,
 }
 
 /// What a walk through the page tables met, from the top down, and where it led.
@@ -74,7 +77,7 @@ impl<'a> AddressSpace<'a> {
 
     /// The same, its entries read as `form` tells.
     pub fn with_form(physical: &'a dyn PhysicalMemory, form: Form, base: PhysAddr) -> Self {
-        Self { physical, form, root: PhysAddr(form.paging.root(base.0)), kernel: None }
+        Self { physical, form, root: PhysAddr(form.paging.root(base.0)), kernel: None, tables: None }
     }
 
     /// The same, addresses of the upper half going through the table at `base`: TTBR1 of ARM64, where it is not the
@@ -82,6 +85,11 @@ impl<'a> AddressSpace<'a> {
     #[must_use]
     pub fn with_kernel_table(self, base: PhysAddr) -> Self {
         Self { kernel: Some(PhysAddr(self.form.paging.root(base.0))), ..self }
+    }
+
+    /// The same, reads keeping the page tables that they go through in `tables`, which no other space may share.
+    pub(crate) fn with_tables(self, tables: &'a Tables) -> Self {
+        Self { tables: Some(tables), ..self }
     }
 
     /// The form of its page tables.
@@ -123,22 +131,43 @@ impl<'a> AddressSpace<'a> {
                 *slot = Some(entry);
             }
         };
-        walk.outcome = self.descend(address, &mut record);
+        walk.outcome = self.descend(self.top(address), address, &mut record);
         walk
     }
 
     /// Where the byte at `address` is.
     pub(crate) fn translate(&self, address: VirtAddr) -> Result<Mapping, MissReason> {
-        self.descend(address, &mut |_, _| ())
+        let paging = self.form.paging;
+        let Some(tables) = self.tables else {
+            return self.descend(self.top(address), address, &mut |_, _| ());
+        };
+        if let Some(table) = tables.get(paging, address) {
+            return self.descend((1, table), address, &mut |_, _| ());
+        }
+        self.descend(self.top(address), address, &mut |met, is_prototype| {
+            if met.level == 1 && !is_prototype {
+                tables.keep(paging, address, PhysAddr(met.at.0 & !(PAGE_SIZE - 1)));
+            }
+        })
     }
 
-    fn descend(&self, address: VirtAddr, record: &mut impl FnMut(Met, bool)) -> Result<Mapping, MissReason> {
+    /// Where a walk for `address` begins: the top level, and its table.
+    fn top(&self, address: VirtAddr) -> (u8, PhysAddr) {
+        (self.form.paging.levels(), self.root_of(address))
+    }
+
+    /// Goes down from a level and its table to the byte at `address`.
+    fn descend(
+        &self,
+        (top, mut table): (u8, PhysAddr),
+        address: VirtAddr,
+        record: &mut impl FnMut(Met, bool),
+    ) -> Result<Mapping, MissReason> {
         let paging = self.form.paging;
         if !paging.is_canonical(address.0) {
             return Err(MissReason::NotCanonical);
         }
-        let mut table = self.root_of(address);
-        for level in (1..=paging.levels()).rev() {
+        for level in (1..=top).rev() {
             let at = table.plus(paging.index(level, address.0) * paging.entry_size());
             let value = self.word(at).map_err(|_| MissReason::TableNotInDump { level })?;
             let kind = self.form.kind(level, value);

@@ -5,6 +5,7 @@
 use crate::modules::code::names_for;
 use crate::modules::module::Module;
 use std::cell::OnceCell;
+use std::path::PathBuf;
 use stopcode_base::{Memory, MissReason, VirtAddr};
 use stopcode_image::{CodeView, Headers, Image};
 use stopcode_symbols::SymbolSource;
@@ -24,13 +25,17 @@ impl ImageFiles {
 
     fn get(&self, index: usize, module: &Module) -> Option<&ImageFile> {
         let find = || {
-            let size = u32::try_from(module.size).ok()?;
-            let stamp = module.time_date_stamp.filter(|_| self.symbols.has_paths())?;
-            let names = names_for(&module.image);
-            let (_, bytes) = names.iter().find_map(|name| self.symbols.find_image(name, stamp, size))?;
+            let (_, bytes) = self.find(module)?;
             ImageFile::new(bytes)
         };
         self.files.get(index)?.get_or_init(find).as_ref()
+    }
+
+    /// The file of a module's image, and where it lies.
+    pub(crate) fn find(&self, module: &Module) -> Option<(PathBuf, Vec<u8>)> {
+        let size = u32::try_from(module.size).ok()?;
+        let stamp = module.time_date_stamp.filter(|_| self.symbols.has_paths())?;
+        names_for(&module.image).iter().find_map(|name| self.symbols.find_image(name, stamp, size))
     }
 }
 

@@ -50,7 +50,6 @@ pub(crate) fn current(core: &Core) -> Current {
 
 /// Where a thread keeps the process it is attached to. Windows XP's debugger data do not say.
 fn attached_process(core: &Core) -> Option<u64> {
-    let by_layout =
-        || Some(core.field("_KTHREAD", "ApcState")? + core.field("_KAPC_STATE", "Process")?);
+    let by_layout = || Some(core.field("_KTHREAD", "ApcState")? + core.field("_KAPC_STATE", "Process")?);
     core.kdbg_offset("OffsetKThreadApcProcess").or_else(by_layout)
 }

@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::processors::all;
+use crate::reading::bytes::Bytes;
 use crate::reading::object::Object;
 use stopcode_base::{Arch, Fact, VirtAddr};
 
@@ -174,9 +175,7 @@ impl SpecialRegisters {
             ),
         })
     }
-}
 
-impl SpecialRegisters {
     fn of_x86_bytes(bytes: &[u8; SPECIAL_SIZE_X86]) -> Option<Self> {
         let fields = Bytes(bytes);
         let word = |at: usize| fields.u32(at).map(u64::from);
@@ -213,7 +212,10 @@ pub(crate) fn states(core: &Core) -> Vec<ProcessorState> {
 fn state(core: &Core, prcb: VirtAddr, number: u32) -> ProcessorState {
     let object = Object::new(core, "_KPRCB", prcb);
     let special = special(core, prcb);
-    let current_thread = object.pointer("CurrentThread");
+    let current_thread = object
+        .stated_word("OffsetPrcbCurrentThread", "CurrentThread")
+        .unwrap_or_else(|| object.word("CurrentThread"))
+        .map(VirtAddr);
     let crashed = current_thread.get().is_some() && current_thread.get() == core.thread().address.get();
     ProcessorState {
         number,

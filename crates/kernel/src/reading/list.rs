@@ -22,12 +22,7 @@ pub struct Listed {
 ///
 /// # Errors
 /// If the head itself cannot be read: why.
-pub(crate) fn walk(
-    memory: &dyn Memory,
-    arch: Arch,
-    head: VirtAddr,
-    offset: u64,
-) -> Result<Listed, String> {
+pub(crate) fn walk(memory: &dyn Memory, arch: Arch, head: VirtAddr, offset: u64) -> Result<Listed, String> {
     let first = memory
         .read_word(arch, head)
         .map_err(|miss| format!("the list's head at {}: {}", arch.windbg(head), miss.reason))?;
@@ -72,7 +67,11 @@ fn follow(
         if !arch.is_kernel(next) {
             return (
                 links,
-                Some(format!("the link at {} leads to {}, no kernel address", arch.windbg(at), arch.windbg(next))),
+                Some(format!(
+                    "the link at {} leads to {}, no kernel address",
+                    arch.windbg(at),
+                    arch.windbg(next)
+                )),
             );
         }
         if !seen.insert(next) {

@@ -120,17 +120,10 @@ impl<'c> Object<'c> {
         self.word(field).map(VirtAddr)
     }
 
-    /// A pointer at an offset that the debugger data state by `name`, for fields inside of nested structures.
-    pub(crate) fn pointer_by_kdbg(&self, name: &str, field: &str) -> Fact<VirtAddr> {
-        match self.core.kdbg_offset(name) {
-            Some(offset) => {
-                let source = format!("{} (offset from the debugger data)", self.words(field));
-                self.word_at(self.address.plus(offset), field, source).map(VirtAddr)
-            }
-            None => Fact::missing(format!(
-                "the debugger data of this dump do not say where {} lies",
-                self.words(field)
-            )),
-        }
+    /// A word at an offset that the debugger data state by `name`; `None` where they do not.
+    pub(crate) fn stated_word(&self, name: &str, field: &str) -> Option<Fact<u64>> {
+        let offset = self.core.kdbg_offset(name)?;
+        let source = format!("{} (offset from the debugger data)", self.words(field));
+        Some(self.word_at(self.address.plus(offset), field, source))
     }
 }

@@ -75,25 +75,23 @@ impl ThreadStack {
     }
 }
 
-/// `KSTACK_CONTROL.Previous` of the control at `at`, which is one if it knows its stack's base. x86 expands no stack this
-/// way.
+/// `KSTACK_CONTROL.Previous` of the control at `at`, which is one if it knows its stack's base: base, limit, where it was
+/// switched out, and where it began.
 fn previous_segment(core: &Core, at: VirtAddr, base: VirtAddr) -> Option<ThreadStack> {
-    if core.arch == Arch::X86 {
-        return None;
-    }
-    let word = |offset: u64| core.memory().read_u64(at.plus(offset)).ok().map(VirtAddr);
     let segment = core.field("_KSTACK_CONTROL", "Previous").unwrap_or(0x10);
+    let word = |offset: u64| core.pointer(at.plus(offset)).ok();
+    let of_segment = |index: u64| word(segment + index * core.arch.pointer_size());
     if word(0)? != base {
         return None;
     }
-    let (previous, limit) = (word(segment)?, word(segment + 8)?);
-    let plausible = previous.is_kernel()
+    let (previous, limit) = (of_segment(0)?, of_segment(1)?);
+    let plausible = core.arch.is_kernel(previous)
         && previous != base
         && previous.offset_from(limit).is_some_and(|size| size > 0 && size <= 16 * LARGEST_STACK);
     plausible.then(|| ThreadStack {
         limit,
         base: previous,
-        initial: word(segment + 0x18).filter(|initial| initial.is_kernel()),
+        initial: of_segment(3).filter(|initial| core.arch.is_kernel(*initial)),
         switched_out_at: None,
     })
 }
@@ -136,7 +134,9 @@ fn of_processor(core: &Core, prcb: VirtAddr) -> Vec<StackRange> {
     {
         let pointer = core.field("_KPRCB", field).and_then(|offset| core.kernel_pointer(prcb.plus(offset)));
         // The pointer stands a little below the top; the top ends a page.
-        tops.extend(pointer.map(|top| (VirtAddr(top.0.checked_next_multiple_of(PAGE).unwrap_or(top.0)), kind)));
+        tops.extend(
+            pointer.map(|top| (VirtAddr(top.0.checked_next_multiple_of(PAGE).unwrap_or(top.0)), kind)),
+        );
     }
     tops.retain(|(top, _)| core.arch.is_kernel(*top));
     let below = |top: VirtAddr| tops.iter().map(|(other, _)| *other).filter(|other| *other < top).max();

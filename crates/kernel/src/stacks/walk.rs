@@ -7,8 +7,8 @@ use crate::stacks::ranges::{ThreadStack, ranges, vector_on};
 use crate::stacks::stack::{Crossing, Frame, Stack, StackArea, StackKind, Turn};
 use stopcode_base::{Arch, Arm64Registers, Fact, Registers, VirtAddr, X64Registers};
 use stopcode_unwind::{
-    Code, CodeAt, End, Frame as Found, Options, Reason, Refusal, Refused, Stack as Walked, Stands, Start,
-    UnusableStack, walk_with_images,
+    Code, CodeAt, End, Frame as Found, FrameRegisters, Options, Reason, Refusal, Refused, Stack as Walked,
+    Stands, Start, UnusableStack, walk_with_images,
 };
 
 /// Which stack is walked, and whose it is.
@@ -63,6 +63,35 @@ pub(crate) fn of_registers(
     let prcb = processors.iter().find(|p| Some(p.number) == processor).and_then(|p| p.prcb);
     let wanted = Wanted { kind: StackKind::Thread, thread, processor, prcb };
     one(core, &core.images(), &wanted, &registers.into())
+}
+
+/// General registers of frame `number` of the stack that `registers` stand on, as unwind data gave them back, and which of
+/// them are known (bit n: general register n).
+pub(crate) fn frame_registers(
+    core: &Core,
+    processors: &[Processor],
+    registers: &Registers,
+    owner: (Option<VirtAddr>, Option<u32>),
+    number: usize,
+) -> Option<(Registers, u32)> {
+    let (thread, processor) = owner;
+    let prcb = processors.iter().find(|p| Some(p.number) == processor).and_then(|p| p.prcb);
+    let ranges = ranges(core, thread, prcb, registers.stack_pointer());
+    let (images, options) = (core.images(), Options::default());
+    let walked = walk_with_images(&registers.into(), core.memory(), &images, &core.code, &ranges, &options);
+    let held = walked.frames.into_iter().nth(number)?.registers?;
+    Some(match *held {
+        FrameRegisters::X64(frame) => {
+            let registers = X64Registers { rip: frame.rip, gpr: frame.gpr, ..X64Registers::default() };
+            (Registers::X64(registers), frame.known.into())
+        }
+        FrameRegisters::Arm64(frame) => {
+            let registers =
+                Arm64Registers { pc: frame.pc, sp: frame.sp, x: frame.x, ..Arm64Registers::default() };
+            (Registers::Arm64(registers), frame.known)
+        }
+        _ => return None,
+    })
 }
 
 fn of_processor(

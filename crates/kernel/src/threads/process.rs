@@ -62,7 +62,10 @@ fn fields(core: &Core, address: VirtAddr) -> KernelProcess {
         id: executive.word("UniqueProcessId"),
         parent_id: executive.word("InheritedFromUniqueProcessId"),
         image: image(executive.bytes("ImageFileName")),
-        directory_table_base: kernel.word("DirectoryTableBase").map(PhysAddr),
+        directory_table_base: kernel
+            .stated_word("OffsetEprocessDirectoryTableBase", "DirectoryTableBase")
+            .unwrap_or_else(|| kernel.word("DirectoryTableBase"))
+            .map(PhysAddr),
         peb: executive.pointer("Peb"),
         object_table: executive.pointer("ObjectTable"),
         active_threads: executive.u32("ActiveThreads"),
@@ -86,7 +89,8 @@ fn image(bytes: Fact<[u8; 15]>) -> Fact<String> {
 
 /// The processes that `PsActiveProcessHead` leads to, in the order they were made.
 pub(crate) fn processes(core: &Core) -> Fact<Listed> {
-    let Some(head) = core.dump.header().ps_active_process_head.filter(|head| core.arch.is_kernel(*head)) else {
+    let Some(head) = core.dump.header().ps_active_process_head.filter(|head| core.arch.is_kernel(*head))
+    else {
         return Fact::missing("the dump header does not say where PsActiveProcessHead is");
     };
     list_of(core, head, "_EPROCESS", "ActiveProcessLinks", "PsActiveProcessHead")

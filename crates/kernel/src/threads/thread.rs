@@ -107,7 +107,7 @@ fn fields(core: &Core, address: VirtAddr) -> KernelThread {
     };
     KernelThread {
         address,
-        attached_process: kernel.pointer_by_kdbg("OffsetKThreadApcProcess", "ApcState.Process"),
+        attached_process: attached_process(core, &kernel),
         process: kernel.pointer("Process"),
         process_id: client_id(core, &executive, 0),
         thread_id: client_id(core, &executive, core.arch.pointer_size()),
@@ -137,6 +137,17 @@ fn fields(core: &Core, address: VirtAddr) -> KernelThread {
         context_switches: kernel.u32("ContextSwitches"),
         next_processor,
         irps: irps(core, &executive),
+    }
+}
+
+/// Windows XP's debugger data do not say where it lies.
+fn attached_process(core: &Core, kernel: &Object<'_>) -> Fact<VirtAddr> {
+    if let Some(stated) = kernel.stated_word("OffsetKThreadApcProcess", "ApcState.Process") {
+        return stated.map(VirtAddr);
+    }
+    match kernel.address_of("ApcState") {
+        Fact::Known { value, .. } => Object::new(core, "_KAPC_STATE", value).pointer("Process"),
+        Fact::Missing { reason } => Fact::Missing { reason },
     }
 }
 

@@ -11,9 +11,9 @@ use stopcode_base::{Memory, Miss, VirtAddr, X64Registers};
 const RSP: usize = X64Registers::RSP;
 
 /// rbx, rsp, rbp, rsi, rdi, r12 to r15: what a function gives back as it got it.
-const NONVOLATILE: u16 = 0xf0f8;
+pub(super) const NONVOLATILE: u16 = 0xf0f8;
 /// xmm6 to xmm15.
-const NONVOLATILE_XMM: u16 = 0xffc0;
+pub(super) const NONVOLATILE_XMM: u16 = 0xffc0;
 
 /// What a place is counted from: the stack pointer as it stands, or what a register keeps of an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +66,10 @@ impl Saved {
 
     const fn mask(&self) -> u16 {
         self.from_rsp | self.from_register
+    }
+
+    fn offset(&self, register: u8) -> Option<i32> {
+        self.at.get(usize::from(register)).copied().filter(|_| self.mask() >> register & 1 != 0)
     }
 
     const fn keep(&mut self, mask: u16) {
@@ -250,6 +254,35 @@ impl Rule {
         epilog.pops().iter().try_for_each(|register| self.pop(*register))
     }
 
+    /// The register that all places are counted from and how far above their origin it points, if it is one register
+    /// and the caller is found by a return address.
+    pub(super) fn only_origin(&self) -> Option<(u8, i64)> {
+        if self.entered_at.is_some() || self.lost_xmm != 0 {
+            return None;
+        }
+        let (from_register, from_rsp) =
+            (self.gpr.from_register | self.xmm.from_register, self.gpr.from_rsp | self.xmm.from_rsp);
+        match self.end.from {
+            Origin::StackPointer => (from_register == 0).then_some((RSP as u8, 0)),
+            Origin::Register => self.register.filter(|_| from_rsp == 0),
+        }
+    }
+
+    /// Where the return address lies, from its origin.
+    pub(super) const fn end_offset(&self) -> i32 {
+        self.end.offset
+    }
+
+    /// Where a general register was saved.
+    pub(super) fn gpr_offset(&self, register: u8) -> Option<i32> {
+        self.gpr.offset(register)
+    }
+
+    /// Where an XMM register was saved.
+    pub(super) fn xmm_offset(&self, register: u8) -> Option<i32> {
+        self.xmm.offset(register)
+    }
+
     /// The caller of `frame`, which stands where the rule is for.
     pub(super) fn apply(&self, memory: &dyn Memory, frame: &X64Frame) -> Result<X64Caller, Refusal> {
         let rsp = frame.rsp();
@@ -272,8 +305,8 @@ impl Rule {
             let read = memory.read(at, &mut bytes);
             found.set_xmm(register, read.is_ok().then(|| u128::from_le_bytes(bytes)));
         }
-        found.known &= NONVOLATILE;
-        found.known_xmm &= NONVOLATILE_XMM & !self.lost_xmm;
+        found.keep_nonvolatile();
+        found.known_xmm &= !self.lost_xmm;
         if let Some(entered_at) = self.entered_at {
             caller.machine_frame(memory, origins.address(entered_at))?;
         } else {

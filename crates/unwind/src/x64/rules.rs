@@ -1,42 +1,26 @@
 //! Rules that were found are kept: a thread's stack goes through the same few calls as the next one's.
 
+use super::packed_rule::{Key, PackedRule};
 use super::rule::Rule;
 use super::step::{self, X64Caller, X64Frame};
 use crate::{ImageView, Refusal, Stands};
-use std::cell::RefCell;
-use stopcode_base::{Memory, VirtAddr};
+use std::cell::{Cell, OnceCell};
+use stopcode_base::Memory;
 
-/// So many rules are kept, of some 200 bytes each.
-const SLOTS: usize = 4096;
+/// So many rules are kept.
+const SLOTS: usize = 0x4000;
 
 /// Remembers how frames of x64 images are undone, for images whose bytes do not change while it lives.
 ///
 /// An image is told by its base and the place of its function table. A rule is kept until another one needs its
-/// slot, in under 1 MiB in all; what was refused is not kept.
+/// slot, in 1 MiB in all; what was refused is not kept, nor the few rules that do not fit a cache line.
 #[derive(Default)]
 pub struct X64Rules {
-    /// Empty until the first rule is kept.
-    slots: RefCell<Slots>,
+    /// Made when the first rule is asked for.
+    slots: OnceCell<Box<[Slot]>>,
 }
 
-type Slots = Box<[(Option<Key>, Rule)]>;
-
-/// What a rule hangs on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Key {
-    base: VirtAddr,
-    pdata: (u32, u32),
-    rva: u32,
-    stands: Stands,
-}
-
-impl Key {
-    /// Neighbours in one image get slots of their own; images are told apart by pages, so their bases are folded in.
-    const fn slot(&self) -> usize {
-        let image = (self.base.0 >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        (self.rva as usize ^ image as usize) % SLOTS
-    }
-}
+type Slot = Cell<Option<PackedRule>>;
 
 impl X64Rules {
     /// None kept yet.
@@ -54,21 +38,16 @@ impl X64Rules {
         stands: Stands,
     ) -> Result<X64Caller, Refusal> {
         let rva = step::running(image, frame, stands)?;
-        let key = Key { base: image.base, pdata: image.pdata, rva, stands };
-        // Taken only if reading the stack's memory came to ask for another frame.
-        let Ok(mut slots) = self.slots.try_borrow_mut() else {
-            return step::unwind_x64(image, memory, frame, stands);
-        };
-        if slots.is_empty() {
-            *slots = vec![(None, Rule::LEAF); SLOTS].into_boxed_slice();
+        let key = Key::new(image, rva, stands);
+        let slots = self.slots.get_or_init(|| vec![Cell::new(None); SLOTS].into_boxed_slice());
+        let slot = slots.get(key.slot(SLOTS));
+        if let Some(kept) = slot.and_then(Cell::get).filter(|kept| kept.is_for(&key)) {
+            return kept.apply(memory, frame);
         }
-        let Some((kept, rule)) = slots.get_mut(key.slot()) else {
-            return step::unwind_x64(image, memory, frame, stands);
-        };
-        if *kept != Some(key) {
-            *kept = None;
-            rule.find(image, rva, stands)?;
-            *kept = Some(key);
+        let mut rule = Rule::LEAF;
+        rule.find(image, rva, stands)?;
+        if let (Some(slot), Some(packed)) = (slot, PackedRule::new(key, &rule)) {
+            slot.set(Some(packed));
         }
         rule.apply(memory, frame)
     }

@@ -1,6 +1,6 @@
 //! One frame up: the caller's registers, by the unwind data of the function that runs.
 
-use super::rule::Rule;
+use super::rule::{NONVOLATILE, NONVOLATILE_XMM, Rule};
 use crate::{ImageView, Refusal, Stands};
 use stopcode_base::{Memory, VirtAddr, X64Registers};
 
@@ -46,6 +46,12 @@ impl X64Frame {
         *slot = value.unwrap_or(0);
         let bit = 1 << register;
         self.known = if value.is_some() { self.known | bit } else { self.known & !bit };
+    }
+
+    /// What a function need not give back is not known of its caller.
+    pub(super) const fn keep_nonvolatile(&mut self) {
+        self.known &= NONVOLATILE;
+        self.known_xmm &= NONVOLATILE_XMM;
     }
 
     pub(super) fn set_xmm(&mut self, register: u8, value: Option<u128>) {

@@ -1,11 +1,11 @@
 //! `.help`
 
-use crate::all::ALL;
 use crate::answer::{Outcome, Stop};
-use crate::command::{Command, Kind, Parameter};
-use crate::docs::capital;
+use crate::command::Command;
 use crate::output::Output;
-use crate::registry::find;
+use crate::parameter::{Kind, Parameter};
+use crate::registry::{find, groups};
+use crate::show::capital;
 use serde_json::{Value, json};
 
 pub(super) const COMMAND: Command = Command {
@@ -26,9 +26,9 @@ pub(super) const COMMAND: Command = Command {
 };
 
 /// A line each.
-pub(super) fn list(output: &mut Output) -> Outcome {
+fn list(output: &mut Output) -> Outcome {
     let mut all = Vec::new();
-    for group in ALL {
+    for group in groups() {
         output.line(format!("{}:", group.name))?;
         for command in group.commands {
             output.line(format!("  {:<34} {}", command.synopsis(), command.what))?;
