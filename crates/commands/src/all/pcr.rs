@@ -15,11 +15,13 @@ pub(super) const COMMAND: Command = Command {
     examples: &[("!pcr", "of the selected processor"), ("!pcr 2", "of processor 2")],
     run: |session, arguments, output| {
         let state = processor(session, arguments.number("PROCESSOR"))?;
+        let arch = output.arch();
         let mut record = Record::default();
         record.set("processor", state.number);
-        let pcr = record.fact(output, "pcr", &state.pcr, |at| at.windbg(), |at| crate::show::address(*at));
+        let pcr =
+            record.fact(output, "pcr", &state.pcr, |at| arch.windbg(*at), |at| crate::show::address(*at));
         output.line(format!("KPCR for Processor {} at {pcr}:", state.number))?;
-        output.line(format!("             Prcb: {}", state.prcb))?;
+        output.line(format!("             Prcb: {}", output.word(state.prcb.0)))?;
         record.set("prcb", crate::show::address(state.prcb));
         for (name, key, fact) in [
             ("CurrentThread", "current_thread", &state.current_thread),
@@ -42,7 +44,7 @@ pub(super) const COMMAND: Command = Command {
         if let Some(special) = special {
             for row in named(special).chunks(2) {
                 let shown: Vec<String> =
-                    row.iter().map(|(name, value)| format!("{name:>17}: {value:016x}")).collect();
+                    row.iter().map(|(name, value)| format!("{name:>17}: {}", output.word(*value))).collect();
                 output.line(shown.join(" "))?;
             }
         }
