@@ -73,12 +73,29 @@ impl RegionKind {
     }
 }
 
-/// `KUSER_SHARED_DATA` of the kernel's half, on every 64-bit Windows.
-const SHARED_USER_DATA: u64 = 0xffff_f780_0000_0000;
-/// What the four-level self-map takes.
-const SELF_MAP_SIZE: u64 = 1 << 39;
-/// Highest address of user space, past it.
-const USER_END: u64 = 0x0000_8000_0000_0000;
+/// What is fixed on every Windows of an architecture.
+struct Fixed {
+    /// Highest address of user space, past it.
+    user_end: u64,
+    /// `KUSER_SHARED_DATA` of the kernel's half.
+    shared_user_data: u64,
+    /// What the self-map takes at most: four levels of 64 bits, or x86's with the address extension.
+    self_map_size: u64,
+}
+
+impl Fixed {
+    const fn of(arch: Arch) -> Self {
+        match arch {
+            Arch::X86 => Self { user_end: 1 << 31, shared_user_data: 0xffdf_0000, self_map_size: 0x80_0000 },
+            _ => Self {
+                user_end: 0x0000_8000_0000_0000,
+                shared_user_data: 0xffff_f780_0000_0000,
+                self_map_size: 1 << 39,
+            },
+        }
+    }
+}
+
 /// KPCR with KPRCB where the debugger data do not say how large that is.
 const LEAST_PCR: u64 = 0x1000;
 
@@ -105,11 +122,12 @@ pub(crate) fn region(core: &Core, address: VirtAddr) -> Fact<Region> {
     let at = |kind, start, end, name: Option<String>, source: &str| {
         Fact::known(Region { kind, start: VirtAddr(start), end: VirtAddr(end), name }, source.to_owned())
     };
+    let Fixed { user_end, shared_user_data, self_map_size } = Fixed::of(core.arch);
     if core.arch == Arch::X64 && !address.is_canonical() {
-        return at(RegionKind::NotCanonical, USER_END, 0xffff_8000_0000_0000, None, "bits 63 to 47 differ");
+        return at(RegionKind::NotCanonical, user_end, 0xffff_8000_0000_0000, None, "bits 63 to 47 differ");
     }
-    if address.0 < USER_END {
-        return at(RegionKind::User, 0, USER_END, None, "below the kernel's half");
+    if address.0 < user_end {
+        return at(RegionKind::User, 0, user_end, None, "below the kernel's half");
     }
     if let Some(module) = core.modules.iter().find(|module| module.contains(address)) {
         let name = Some(module.display.clone());
@@ -118,14 +136,15 @@ pub(crate) fn region(core: &Core, address: VirtAddr) -> Fact<Region> {
     if let Some(found) = stack(core, address).or_else(|| processor(core, address)) {
         return found;
     }
-    if address.page().0 == SHARED_USER_DATA {
-        let end = SHARED_USER_DATA + 0x1000;
-        return at(RegionKind::SharedUserData, SHARED_USER_DATA, end, None, "fixed address");
+    if address.page().0 == shared_user_data {
+        let end = shared_user_data + 0x1000;
+        return at(RegionKind::SharedUserData, shared_user_data, end, None, "fixed address");
     }
     if let Some(base) = paging::pte_base(core)
-        && address.0.wrapping_sub(base) < SELF_MAP_SIZE
+        && address.0.wrapping_sub(base) < self_map_size
     {
-        return at(RegionKind::PageTables, base, base.wrapping_add(SELF_MAP_SIZE), None, "PteBase");
+        let source = if core.arch == Arch::X86 { "fixed address" } else { "PteBase" };
+        return at(RegionKind::PageTables, base, base.wrapping_add(self_map_size), None, source);
     }
     if let Some(found) = by_variables(core, address) {
         return found;
@@ -147,17 +166,14 @@ pub(crate) fn region(core: &Core, address: VirtAddr) -> Fact<Region> {
 
 /// The stack of the thread that ran on the crashed processor, or of another processor's.
 fn stack(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
-    let threads = all::prcbs(core).filter_map(|(prcb, _)| {
-        let offset = core.kdbg_offset("OffsetPrcbCurrentThread").unwrap_or(8);
-        core.memory().read_u64(prcb.plus(offset)).ok().map(VirtAddr)
-    });
+    let threads =
+        all::prcbs(core).filter_map(|(prcb, _)| core.pointer(prcb.plus(core.current_thread_offset())).ok());
     let own = core.thread().address.get();
-    own.into_iter().chain(threads).filter(|thread| thread.is_kernel()).find_map(|thread| {
-        let word =
-            |field| core.memory().read_u64(thread.plus(core.field("_KTHREAD", field)?)).ok().map(VirtAddr);
+    own.into_iter().chain(threads).filter(|thread| core.arch.is_kernel(*thread)).find_map(|thread| {
+        let word = |field| core.pointer(thread.plus(core.field("_KTHREAD", field)?)).ok();
         let (start, end) = (word("StackLimit")?, word("StackBase")?);
-        let name = Some(format!("thread {}", thread.windbg()));
-        (start <= address && address < end && start.is_kernel()).then(|| {
+        let name = Some(format!("thread {}", core.arch.windbg(thread)));
+        (start <= address && address < end && core.arch.is_kernel(start)).then(|| {
             Fact::known(
                 Region { kind: RegionKind::Stack, start, end, name },
                 "KTHREAD.StackLimit and StackBase",
@@ -183,7 +199,7 @@ fn by_variables(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
     let kdbg = core.dump.kdbg()?;
     let variable = |name| {
         let at = kdbg.get(name).filter(|at| *at != 0)?;
-        core.memory().read_u64(VirtAddr(at)).ok().map(VirtAddr).filter(|value| value.is_kernel())
+        core.kernel_pointer(VirtAddr(at))
     };
     BY_VARIABLES.iter().find_map(|(first, last, kind)| {
         let (start, last_byte) = (variable(first)?, variable(last)?);

@@ -30,12 +30,12 @@ pub(super) const CXR: Command = Command {
         let machine = session.machine();
         let read = record::read(machine.memory(), machine.arch(), at);
         let read = read.map_err(|miss| {
-            Stop::Unknown(format!("the context record at {}: {}", at.windbg(), miss.reason))
+            Stop::Unknown(format!("the context record at {}: {}", output.at(at), miss.reason))
         })?;
         let (registers, _) = read
             .filter(|(_, flags)| *flags != 0)
-            .ok_or_else(|| Stop::unknown(format!("what stands at {} is no context record", at.windbg())))?;
-        select(session, Scope::new(registers, format!("the context record at {}", at.windbg())), output)
+            .ok_or_else(|| Stop::unknown(format!("what stands at {} is no context record", output.at(at))))?;
+        select(session, Scope::new(registers, format!("the context record at {}", output.at(at))), output)
     },
 };
 
@@ -57,8 +57,9 @@ pub(super) const TRAP: Command = Command {
             return Err(Stop::unknown("trap frames of this architecture are not read yet"));
         }
         let frame = TrapFrame::read(machine.memory(), at)
-            .map_err(|miss| Stop::Unknown(format!("the trap frame at {}: {}", at.windbg(), miss.reason)))?;
-        let scope = Scope::new(Registers::X64(frame.registers), format!("the trap frame at {}", at.windbg()));
+            .map_err(|miss| Stop::Unknown(format!("the trap frame at {}: {}", output.at(at), miss.reason)))?;
+        let scope =
+            Scope::new(Registers::X64(frame.registers), format!("the trap frame at {}", output.at(at)));
         select(session, scope.knowing(IN_TRAP_FRAME), output)
     },
 };

@@ -58,7 +58,7 @@ pub(super) const COMMAND: Command = Command {
             return Err(Stop::unknown(format!("no module of this dump is called {module}")));
         }
         for (at, name) in &found {
-            output.line(format!("{}          {name}", at.windbg()))?;
+            output.line(format!("{}          {name}", output.at(*at)))?;
         }
         if more > 0 {
             output.missing(format!("{more} more fit"));

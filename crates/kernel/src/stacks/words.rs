@@ -8,19 +8,16 @@ use stopcode_unwind::{CONTEXT_SIZE, Code, CodeAt, context_records, trap_frame};
 
 /// More words than the largest stack has are not read.
 const MOST_WORDS: usize = 0x4000;
-const WORD: u64 = 8;
 
 /// `count` words from `from` on; fewer where memory ends or that many are more than any stack has.
 pub(crate) fn words(core: &Core, stack: &Stack, from: VirtAddr, count: usize) -> Vec<StackWord> {
-    let bytes = core.memory().read_available(from, count.min(MOST_WORDS) * WORD as usize);
-    let values: Vec<u64> = bytes
-        .chunks_exact(8)
-        .filter_map(|word| word.first_chunk())
-        .map(|word| u64::from_le_bytes(*word))
-        .collect();
+    let width = core.arch.pointer_size();
+    let bytes = core.memory().read_available(from, count.min(MOST_WORDS) * width as usize);
+    let value = |word: &[u8]| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    let values: Vec<u64> = bytes.chunks_exact(width as usize).map(value).collect();
     let contexts = if core.arch == Arch::X64 { context_records(from, &values) } else { Vec::new() };
     let marks = Marks { core, stack, contexts };
-    let addresses = (0..).map(|index| from.plus(WORD * index));
+    let addresses = (0..).map(|index| from.plus(width * index));
     addresses
         .zip(values)
         .map(|(address, value)| {
