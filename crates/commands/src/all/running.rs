@@ -28,7 +28,7 @@ pub(super) const COMMAND: Command = Command {
         output.line(format!("{count} processors, {} of them in this dump", states.len()))?;
         output.line("")?;
         let place = |name: &str| format!("{name:<width$}", width = output.word(0).len());
-        let header = format!("{} {} (pri) {}  Idle", place("Prcb"), place("Current"), place("Next"));
+        let header = format!("{} {}(pri) {}  Idle", place("Prcb"), place("Current"), place("Next"));
         output.line(format!("       {header}"))?;
         let mut all = Vec::new();
         for state in &states {
@@ -54,7 +54,7 @@ pub(super) const COMMAND: Command = Command {
                 thread.and_then(|it| thread_state(it.state.get()?)).map_or(Value::Null, Value::from),
             );
             output.line(format!(
-                "{:>3}    {} {current} ( {shown:>2}) {next}  {idle_thread}",
+                "{:>3}    {} {current} ({shown:>2}) {next}  {idle_thread}",
                 state.number,
                 output.word(state.prcb.0)
             ))?;
