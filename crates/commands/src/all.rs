@@ -128,6 +128,7 @@ pub(crate) const ALL: &[Group] = &[
             &ln::COMMAND,
             &x::COMMAND,
             &dt::COMMAND,
+            &sympath::LINES,
             &sympath::SYMPATH,
             &sympath::RELOAD,
         ],

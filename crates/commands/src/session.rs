@@ -35,6 +35,7 @@ pub struct Session {
     user_space: Option<PhysAddr>,
     next_data: Option<VirtAddr>,
     next_code: Option<VirtAddr>,
+    lines: bool,
     quit: bool,
 }
 
@@ -58,6 +59,7 @@ impl Session {
             user_space: None,
             next_data: None,
             next_code: None,
+            lines: true,
             quit: false,
         }
     }
@@ -75,6 +77,15 @@ impl Session {
     /// True after `q`.
     pub fn is_over(&self) -> bool {
         self.quit
+    }
+
+    /// Whether source lines are shown.
+    pub(crate) fn lines(&self) -> bool {
+        self.lines
+    }
+
+    pub(crate) fn show_lines(&mut self, shown: bool) {
+        self.lines = shown;
     }
 
     pub(crate) fn quit(&mut self) {

@@ -9,11 +9,13 @@ mod entry;
 mod self_map;
 mod space;
 mod tables;
+mod walk;
 
 pub use entry::{EntryFlags, EntryKind, Form, WalkEntry};
 pub use self_map::SelfMap;
-pub use space::{AddressSpace, Mapping, Walk};
+pub use space::AddressSpace;
 pub(crate) use tables::Tables;
+pub use walk::{Mapping, Walk};
 
 /// A form of page tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

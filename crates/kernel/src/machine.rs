@@ -11,6 +11,7 @@ use crate::identity::Build;
 use crate::irp::Irp;
 use crate::modules::compare::{self, ImageCheck};
 use crate::modules::images::CodeMemory;
+use crate::modules::lines::Lines;
 use crate::modules::module::{Module, UnloadedModule};
 use crate::processors::descriptors::{IdtEntry, TaskState};
 use crate::processors::state::ProcessorState;
@@ -31,7 +32,7 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use stopcode_base::{Arch, Fact, Memory, Problem, Registers, VirtAddr};
 use stopcode_dump::{Dump, PnpActivity};
-use stopcode_symbols::{Layout, SymbolSource, SymbolTable, Types};
+use stopcode_symbols::{Layout, SourceLine, SymbolSource, SymbolTable, Types};
 
 /// A module's types, or why there are none.
 type KnownTypes = Result<Rc<dyn Types>, String>;
@@ -47,6 +48,7 @@ pub struct Machine {
     processors: OnceCell<Vec<Processor>>,
     stacks: OnceCell<Vec<Stack>>,
     types: RefCell<Vec<(VirtAddr, KnownTypes)>>,
+    lines: Lines,
 }
 
 impl Machine {
@@ -60,6 +62,7 @@ impl Machine {
             processors: OnceCell::new(),
             stacks: OnceCell::new(),
             types: RefCell::default(),
+            lines: Lines::default(),
         }
     }
 
@@ -126,6 +129,12 @@ impl Machine {
     /// The names of a module's image; `None` where none are known to be its own.
     pub fn symbols(&self, module: &Module) -> Option<&SymbolTable> {
         self.core.code.symbols_at(module.base)
+    }
+
+    /// The line that the code at an address was written in, where a PDB that is provably its module's tells. Of a return
+    /// address, the byte before it tells the line of the call.
+    pub fn source_line(&self, address: VirtAddr) -> Option<SourceLine> {
+        self.lines.at(&self.core, address)
     }
 
     /// The types of a module, or why there are none; read when first asked for. [`Types::provenance`] says whose they are.

@@ -3,5 +3,6 @@
 pub(crate) mod code;
 pub(crate) mod compare;
 pub(crate) mod images;
+pub(crate) mod lines;
 pub(crate) mod loaded;
 pub(crate) mod module;

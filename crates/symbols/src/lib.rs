@@ -15,6 +15,7 @@ mod cache;
 mod demangle;
 mod exports;
 mod fetch;
+mod field;
 mod fingerprint;
 mod isf;
 mod kdbg;
@@ -36,14 +37,17 @@ pub use exports::exports;
 pub use fetch::{
     Body, Fetch, FetchError, FetchEvent, Fetched, Head, Limits, Next, Online, Reply, Request, Transport,
 };
+pub use field::Field;
 pub use fingerprint::{Best, Identification, KernelBuild, Pointer, identify, kernel_builds};
 pub use isf::{Isf, IsfError, unpack_xz};
 pub use kdbg::{KdbgOffset, OFFSETS as KDBG_OFFSETS, symbol_names};
 pub use key::PdbKey;
-pub use layout::{Field, KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
+pub use layout::{KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
 pub use name_pack::{NamePack, NamePackError, NamePackWriter, PackedBuild, Packing};
 pub use names::{ImageNames, Wanted as WantedImage};
-pub use pdb::{Checksum, CodeFrame, ModuleName, Pdb, PdbError, PdbFile, ReadAt, SourceLine};
+pub use pdb::{
+    Checksum, CodeFrame, ModuleName, Pdb, PdbError, PdbFile, ReadAt, SourceLine, StackFrame, StackFrames,
+};
 pub use source::{Candidate, MICROSOFT, Progress, Recognized, SourceError, SymbolSource, default_cache};
 pub use store::{Place, Store, StoreFile, SymbolPath, unpack_cab};
 pub use table::{Found, How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};

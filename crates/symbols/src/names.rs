@@ -2,7 +2,7 @@
 
 use crate::source::once;
 use crate::store::{MAX_FILE, StoreFile, SymbolPath, read};
-use crate::{Fetched, Pdb, PdbKey, SymbolSource, SymbolTable, exports};
+use crate::{Fetched, Pdb, PdbKey, StackFrames, SymbolSource, SymbolTable, exports};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stopcode_image::{CodeView, Image};
@@ -29,6 +29,8 @@ pub struct ImageNames {
     pub path: PathBuf,
     /// The PDB's identity, if it is one.
     pub key: Option<PdbKey>,
+    /// How its x86 functions use the stack, where the PDB tells.
+    pub frames: Arc<StackFrames>,
 }
 
 /// A file named outright, by what its content says it is.
@@ -85,7 +87,8 @@ impl SymbolSource {
                 // The function table is laid out as the image is, whatever was done to it after linking.
                 let symbols = image
                     .map_or_else(|| pdb.symbols.clone(), |(_, image)| pdb.symbols.with_functions(&image));
-                Some(ImageNames { symbols: Arc::new(symbols), path, key: Some(pdb.key) })
+                let frames = Arc::new(pdb.frames);
+                Some(ImageNames { symbols: Arc::new(symbols), path, key: Some(pdb.key), frames })
             }
             (None, Some((path, image))) => {
                 let symbols = exports(&image);
@@ -93,6 +96,7 @@ impl SymbolSource {
                     symbols: Arc::new(symbols),
                     path: path.clone(),
                     key: None,
+                    frames: Arc::default(),
                 })
             }
             (None, None) => None,

@@ -5,6 +5,7 @@
 
 mod annotations;
 mod file;
+mod frames;
 mod lines;
 mod msf;
 mod places;
@@ -14,6 +15,7 @@ mod records;
 use crate::PdbKey;
 use crate::table::{How, NewSymbol, SymbolKind, SymbolTable, TableBuilder};
 pub use file::{Checksum, CodeFrame, ModuleName, PdbFile, SourceLine};
+pub use frames::{StackFrame, StackFrames};
 pub(crate) use msf::{Msf, Stream};
 use places::Places;
 pub use read_at::ReadAt;
@@ -32,6 +34,8 @@ pub struct Pdb {
     pub symbols: SymbolTable,
     /// How many of them are functions with a known size: none in Microsoft's public PDBs.
     pub procedures: usize,
+    /// How x86 functions use the stack.
+    pub frames: StackFrames,
     /// True if the image was rearranged after linking (OMAP); sizes are not known then.
     pub rearranged: bool,
     /// What could not be read, if anything; all else is in [`Self::symbols`].
@@ -89,6 +93,7 @@ impl Pdb {
             key: debug.key,
             machine: debug.machine,
             procedures,
+            frames: StackFrames::read(&msf, &debug, &places),
             rearranged: places.is_rearranged(),
             symbols,
             damage,

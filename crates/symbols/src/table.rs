@@ -186,10 +186,13 @@ impl SymbolTable {
     }
 
     /// The best name for the address, or the nearest below it; `None` below the first symbol.
+    #[inline] // So that callers pay for what they read of the answer.
     pub fn lookup(&self, rva: u32) -> Option<Found<'_>> {
         let around = self.buckets.around(rva);
-        let from = around.start;
-        let after = from + self.places.get(around)?.partition_point(|(start, _)| *start <= rva);
+        let mut after = around.start;
+        if !around.is_empty() {
+            after += self.places.get(around)?.partition_point(|(start, _)| *start <= rva);
+        }
         let (start_rva, start) = *self.places.get(after.checked_sub(1)?)?;
         let next = self.places.get(after);
         let entry = self.by_rva.get(start as usize)?;
@@ -294,6 +297,7 @@ impl SymbolTable {
         self.by_rva.get(index as usize).map(|entry| (self.name(entry), entry.rva))
     }
 
+    #[inline]
     fn name(&self, entry: &Entry) -> &str {
         let start = entry.start as usize;
         self.text.get(start..start + entry.len as usize).unwrap_or_default()

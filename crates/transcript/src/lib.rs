@@ -5,9 +5,9 @@
 //! the text; no input makes it panic.
 //! *Must never know*: dumps, symbols, and what caused a crash.
 //!
-//! The way through: `decode` (bytes → text), `lines` (damage undone), `reader` (which line belongs to what, where
+//! The way through: `decode` (bytes → text), `lines` (damage undone), `walk` (which line belongs to what, where
 //! one crash ends and the next begins), the recognisers (`stops`, `stacks`, `fields`, `modules`, `machine`,
-//! `code`) that fill a `draft`, and `settle`, which joins the parts to a [`Crash`].
+//! `code`) that a `reader` hands its lines to and that fill its `draft`, and `settle`, which joins the parts to a [`Crash`].
 
 mod code;
 mod crash;
@@ -26,6 +26,7 @@ mod settle;
 mod site;
 mod stacks;
 mod stops;
+mod walk;
 
 pub use crash::Crash;
 pub use decode::looks_like_text;
@@ -38,7 +39,7 @@ pub use decode::looks_like_text;
 /// [`NotATranscript`] if there is no crash in the text.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Crash>, NotATranscript> {
     let lines = lines::Lines::new(&decode::decode(bytes));
-    let crashes: Vec<Crash> = reader::read(&lines).into_iter().map(settle::settle).collect();
+    let crashes: Vec<Crash> = walk::read(&lines).into_iter().map(settle::settle).collect();
     if crashes.is_empty() { Err(NotATranscript { lines: lines.len() }) } else { Ok(crashes) }
 }
 

@@ -4,7 +4,7 @@ use crate::draft::{Draft, RawModule};
 use crate::names::Names;
 use crate::reader::{Mode, Reader};
 use crate::scan::{Column, after, column, date, number, prompt, strip_prefix_ci};
-use crate::settle::is_user;
+use crate::site::is_user;
 use stopcode_base::{Fact, FileTime, VirtAddr, file_name};
 use stopcode_kernel::{Module, System, UnloadedModule};
 

@@ -6,6 +6,7 @@ use crate::fields;
 use crate::modules::settle as settle_modules;
 use crate::names::Names;
 use crate::prose;
+use crate::site::is_user;
 use crate::stacks::{self, settle as settle_stacks};
 use std::collections::BTreeMap;
 use stopcode_analysis::{Remark, Topic};
@@ -58,11 +59,6 @@ pub(crate) fn settle(mut draft: Draft) -> Crash {
         bytes: draft.code,
         entries: draft.ptes,
     }
-}
-
-/// True in the lower half of the address space, where user mode lives.
-pub(crate) const fn is_user(address: u64) -> bool {
-    address != 0 && (address < 0x8000_0000 || (address > 0xffff_ffff && address < 0x8000_0000_0000))
 }
 
 /// The architecture by the width of addresses and the names of registers.

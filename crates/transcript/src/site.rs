@@ -148,6 +148,11 @@ pub(crate) fn field_site(text: &str) -> Option<Site> {
     Some(site)
 }
 
+/// True in the lower half of the address space, where user mode lives.
+pub(crate) const fn is_user(address: u64) -> bool {
+    address != 0 && (address < 0x8000_0000 || (address > 0xffff_ffff && address < 0x8000_0000_0000))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -81,9 +81,9 @@ fn is_indirect_call(bytes: &[u8]) -> bool {
     bytes.len() == prefix + 2 + sib + displacement
 }
 
-/// True if an x64 jump stands at `address`: a thunk, or the dispatcher of guarded calls. Such a function never
+/// True if an x64 or x86 jump stands at `address`: a thunk, or the dispatcher of guarded calls. Such a function never
 /// shows on a stack; what it jumps to does. False also if there are no bytes.
-pub fn x64_is_jump(memory: &dyn Memory, address: VirtAddr) -> bool {
+pub fn is_jump(memory: &dyn Memory, address: VirtAddr) -> bool {
     let bytes = memory.read_available(address, 3);
     let opcode = match bytes.as_slice() {
         [0x40..=0x4f, rest @ ..] => rest,
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn jumps() {
-        let is_jump = |bytes: &[u8]| x64_is_jump(&SliceMemory { base: VirtAddr(0), bytes }, VirtAddr(0));
+        let is_jump = |bytes: &[u8]| is_jump(&SliceMemory { base: VirtAddr(0), bytes }, VirtAddr(0));
         assert!(is_jump(&[0xff, 0xe0]) && is_jump(&[0x48, 0xff, 0x25]) && is_jump(&[0xe9]));
         assert!(!is_jump(&[0xff, 0xd0]) && !is_jump(&[0x48, 0x89, 0x5c]) && !is_jump(&[]));
     }

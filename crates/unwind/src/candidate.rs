@@ -146,7 +146,7 @@ impl Search<'_> {
         let call = call_site::x64(self.memory, value);
         let calls_jump = match call {
             CallSite::NotCall => return None,
-            CallSite::Direct(target) => call_site::x64_is_jump(self.memory, target),
+            CallSite::Direct(target) => call_site::is_jump(self.memory, target),
             CallSite::Indirect | CallSite::Unknown => false,
         };
         let top = slot.plus(8);

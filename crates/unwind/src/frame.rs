@@ -14,7 +14,7 @@ pub enum Trust {
     TrapFrame,
     /// RIP and RSP out of a machine frame, as the processor pushed it.
     MachineFrame,
-    /// The function's own unwind data led here.
+    /// The function's own unwind data led here, or on x86 the rest of its epilogue.
     Unwind,
     /// Frame sizes out of a PDB led here.
     PdbAssisted,
@@ -77,8 +77,10 @@ pub enum Reason {
     InsideKnownFunction,
     /// The frame-pointer chain led here.
     FramePointer,
-    /// The unwind data of the function in the frame above led here.
+    /// The unwind data of the function in the frame above led here; on x86 its frame data.
     UnwindData,
+    /// What the instructions of its prologue did, or those of its epilogue are about to do, led here.
+    Instructions,
     /// The processor pushed its registers at this address.
     MachineFrameAt(VirtAddr),
 }

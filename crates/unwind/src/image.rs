@@ -1,6 +1,6 @@
 //! What unwinding by data needs of an image, and why it may have to stop.
 
-use crate::X64Rules;
+use crate::{FrameData, X64Rules};
 use std::fmt;
 use stopcode_base::{Memory, Miss, VirtAddr};
 
@@ -38,6 +38,12 @@ impl fmt::Debug for ImageView<'_> {
 pub trait Images {
     /// The image that `address` lies in, if there is one.
     fn image_at(&self, address: VirtAddr) -> Option<ImageView<'_>>;
+
+    /// What the PDB of the image at `address` tells of how the x86 code there uses the stack; nothing unless overridden.
+    fn frame_data(&self, address: VirtAddr) -> Option<FrameData<'_>> {
+        let _ = address;
+        None
+    }
 
     /// What is remembered of x64 images from one frame and walk to the next; nothing unless overridden. Only for images
     /// whose bytes stay what they are.

@@ -57,8 +57,8 @@
 //!
 //! # x86
 //!
-//! The chain of frame pointers that EBP begins, through the trap frames on it; where a function without a frame pointer
-//! shows, there is a gap.
+//! Where the image's PDB is at hand, its frame data ([`FrameData`]) computes the caller. Else the chain of frame pointers that
+//! EBP begins, through the trap frames on it; where a function without a frame pointer shows, there is a gap.
 
 mod arm64;
 mod candidate;
@@ -80,6 +80,7 @@ pub use frame::{
 };
 pub use image::{ImageView, Images, NoImages, Refusal, Stands};
 pub use x64::{MachineFrame, X64Caller, X64Frame, X64Rules, unwind_x64};
+pub use x86::FrameData;
 
 use stopcode_base::{Memory, Registers};
 

@@ -12,8 +12,9 @@ use crate::show::address;
 use serde_json::{Value, json};
 use std::rc::Rc;
 use stopcode_base::{Arch, Arm64Registers, Registers, VirtAddr, X64Registers, X86Registers};
-use stopcode_kernel::{Frame, Machine, Stack, Trust, area_words};
+use stopcode_kernel::{Frame, Machine, Stack, Trust, Turn, area_words};
 use stopcode_knowledge as knowledge;
+use stopcode_symbols::SourceLine;
 
 /// What may stand behind `k`.
 const ASKED: &str = "= [BASE] STACK INSTRUCTION | [L]FRAMES";
@@ -25,7 +26,8 @@ pub(super) const COMMAND: Command = Command {
     parameters: &[Parameter::switch("-a"), Parameter::optional(ASKED, Kind::Rest)],
     what: "the stack of the selected context",
     details: "Letters: `b` with the arguments' home space, `v` with trap frames too, `n` numbered, `f` with the bytes of each \
-              frame, `c` call sites only; `p`, `P` and `L` are as `k`, for dumps hold no arguments and no source. `-a` says \
+              frame, `c` call sites only; `L` without source lines; `p` and `P` \
+              are as `k`, for dumps hold no arguments. `-a` says \
               of each frame in a few words what it does. A frame that was found by scanning, and not by unwind data, is \
               marked; where frames may be missing, a line of tildes stands. The four words of `kb` are the home space of the \
               first four arguments: functions need not store them there. `k = STACK INSTRUCTION` begins where it is told to, \
@@ -57,7 +59,7 @@ fn show(
     output: &mut Output,
 ) -> Outcome {
     let machine = session.machine();
-    let shape = Shape::of(arguments);
+    let shape = Shape::of(arguments, session.lines());
     output.line(shape.header(output))?;
     for (number, frame) in stack.frames.iter().take(most).enumerate() {
         if frame.gap_before {
@@ -144,10 +146,11 @@ struct Shape {
     arguments: bool,
     trap_frames: bool,
     words: bool,
+    lines: bool,
 }
 
 impl Shape {
-    fn of(arguments: &Arguments<'_>) -> Self {
+    fn of(arguments: &Arguments<'_>, lines: bool) -> Self {
         let letter = |letter| arguments.letter(letter);
         Self {
             numbers: letter('n'),
@@ -156,6 +159,7 @@ impl Shape {
             arguments: letter('b') || letter('v'),
             trap_frames: letter('v'),
             words: arguments.switch("-a"),
+            lines: lines && !letter('L'),
         }
     }
 
@@ -201,6 +205,9 @@ impl Shape {
             line.push_str(&format!(": {} : ", words.join(" ")));
         }
         line.push_str(&call_site(output, frame));
+        if let Some(source) = source(machine, frame, number).filter(|_| self.lines) {
+            line.push_str(&format!(" [{} @ {}]", source.file, source.line));
+        }
         if matches!(frame.trust, Trust::Scan | Trust::ScanCall) {
             line.push_str("  (scan)");
         }
@@ -214,6 +221,15 @@ impl Shape {
         }
         line
     }
+}
+
+/// The source line of a frame: of a frame that waits for a call, the line of the call.
+fn source(machine: &Machine, frame: &Frame, number: usize) -> Option<SourceLine> {
+    let exact = match frame.crossing {
+        Some(crossing) => !matches!(crossing.turn, Turn::StackSwitch | Turn::SwitchedOut),
+        None => number == 0,
+    };
+    machine.source_line(if exact { frame.instruction } else { frame.instruction.minus(1) })
 }
 
 /// Bytes from the frame above to this one, on one stack.
@@ -266,5 +282,6 @@ fn described(machine: &Machine, stack: &Stack, number: usize, frame: &Frame, wit
         "bytes": memory(stack, number),
         "home_space": if with_arguments { json!(words) } else { Value::Null },
         "what": annotation(frame),
+        "source": source(machine, frame, number).map(|line| json!({"file": line.file, "line": line.line})),
     })
 }

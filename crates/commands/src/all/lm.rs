@@ -5,11 +5,10 @@ use crate::arguments::word;
 use crate::command::Command;
 use crate::output::Output;
 use crate::parameter::{Kind, Parameter};
-use crate::pattern::fits;
 use crate::session::Session;
 use crate::show::{address, date, hex};
 use serde_json::{Value, json};
-use stopcode_base::{VirtAddr, file_name};
+use stopcode_base::{VirtAddr, file_name, fits};
 use stopcode_kernel::{Machine, Module, UnloadedModule};
 
 pub(super) const COMMAND: Command = Command {

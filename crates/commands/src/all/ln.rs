@@ -54,6 +54,10 @@ pub(super) const COMMAND: Command = Command {
         for name in &exact {
             output.line(format!("    {name}"))?;
         }
+        let source = machine.source_line(at).filter(|_| session.lines());
+        if let Some(line) = &source {
+            output.line(format!("[{} @ {}]", line.file, line.line))?;
+        }
         let windbg = machine.place(at).windbg_label();
         if let Some(windbg) = &windbg {
             output.line(format!("WinDbg shows it as {windbg}"))?;
@@ -64,6 +68,7 @@ pub(super) const COMMAND: Command = Command {
         Ok(json!({
             "address": address(at), "before": named(found.name), "offset": found.offset,
             "belongs": found.reach.names_the_place(), "windbg": windbg, "after": next.map(|(_, name)| name), "exact": exact,
+            "source": source.map(|line| json!({"file": line.file, "line": line.line})),
         }))
     },
 };

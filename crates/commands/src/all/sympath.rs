@@ -25,6 +25,27 @@ pub(super) const SYMPATH: Command = Command {
     },
 };
 
+pub(super) const LINES: Command = Command {
+    name: ".lines",
+    aliases: &[],
+    letters: "",
+    parameters: &[Parameter::switch("-e"), Parameter::switch("-d"), Parameter::switch("-t")],
+    what: "whether `k` and `ln` show source lines",
+    details: "`-e` shows them, `-d` does not, `-t` or nothing changes over. They come from PDBs that have lines; a public PDB of \
+              Microsoft's has none. `kL` leaves them out once.",
+    examples: &[(".lines -d", "stacks without source lines")],
+    run: |session, arguments, output| {
+        let shown = match (arguments.switch("-e"), arguments.switch("-d")) {
+            (true, _) => true,
+            (false, true) => false,
+            (false, false) => !session.lines(),
+        };
+        session.show_lines(shown);
+        output.line(format!("Line number information will {}be shown", if shown { "" } else { "not " }))?;
+        Ok(json!({"shown": shown}))
+    },
+};
+
 pub(super) const RELOAD: Command = Command {
     name: ".reload",
     aliases: &["ld"],

@@ -3,10 +3,10 @@
 use crate::answer::Stop;
 use crate::command::Command;
 use crate::parameter::{Kind, Parameter};
-use crate::pattern::fits;
 use crate::show::address;
 use crate::symbols::{modules, no_symbols};
 use serde_json::json;
+use stopcode_base::fits;
 use stopcode_symbols::demangle;
 
 /// More are counted, not shown.

@@ -2,7 +2,7 @@
 
 use super::Paging;
 use super::entry::{EntryKind, Form, WalkEntry};
-use super::space::{Walk, inside, miss};
+use super::walk::{Walk, inside, miss};
 use crate::physical::PAGE_SIZE;
 use stopcode_base::{Memory, MissReason, PhysAddr, VirtAddr};
 

@@ -4,11 +4,9 @@ use super::Paging;
 use super::entry::{EntryKind, Form, WalkEntry};
 use super::self_map::SelfMap;
 use super::tables::Tables;
+use super::walk::{Mapping, Walk, inside, miss};
 use crate::physical::{PAGE_SIZE, PhysicalMemory};
 use stopcode_base::{Memory, MissReason, PhysAddr, VirtAddr};
-
-/// Entries of the longest walk.
-pub(super) const MOST_LEVELS: usize = 5;
 
 /// An address space: physical memory seen through the page tables below one root.
 #[derive(Clone, Copy)]
@@ -20,45 +18,6 @@ pub struct AddressSpace<'a> {
     kernel: Option<PhysAddr>,
     /// Page tables that reads in this space went through before.
     tables: Option<&'a Tables>,
-}
-
-/// What a walk through the page tables met, from the top down, and where it led.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Walk {
-    pub(super) entries: [Option<WalkEntry>; MOST_LEVELS],
-    /// The prototype entry that stands for the page table's, where one does.
-    pub prototype: Option<WalkEntry>,
-    /// The byte, or why there is none.
-    pub outcome: Result<Mapping, MissReason>,
-}
-
-/// Where the byte at a virtual address is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mapping {
-    /// At this physical address; as many bytes from there on follow one another.
-    Physical(PhysAddr, u64),
-    /// Nowhere yet: it and as many bytes from there on read as zeros.
-    Zeros(u64),
-}
-
-impl Walk {
-    pub(super) const fn new() -> Self {
-        Self { entries: [None; MOST_LEVELS], prototype: None, outcome: Err(MissReason::NotCanonical) }
-    }
-
-    /// The entries of the page tables from the top down, as far as the walk came.
-    pub fn entries(&self) -> impl Iterator<Item = &WalkEntry> {
-        self.entries.iter().flatten()
-    }
-
-    /// Physical address of the byte, where it has one.
-    #[must_use]
-    pub fn physical(&self) -> Option<PhysAddr> {
-        match self.outcome {
-            Ok(Mapping::Physical(at, _)) => Some(at),
-            _ => None,
-        }
-    }
 }
 
 /// An entry on the way, before it is described.
@@ -238,23 +197,6 @@ impl<'a> AddressSpace<'a> {
             got if got == size => Ok(u64::from_le_bytes(bytes)),
             _ => Err(MissReason::FileTruncated),
         }
-    }
-}
-
-/// The place of `address` inside a page of `size` bytes at `page`.
-pub(super) fn inside(page: PhysAddr, address: VirtAddr, size: u64) -> Mapping {
-    let offset = address.0 & (size - 1);
-    Mapping::Physical(page.plus(offset), size - offset)
-}
-
-/// What an entry that leads nowhere means for the byte at `address`.
-pub(super) fn miss(kind: EntryKind, level: u8, address: VirtAddr) -> Result<Mapping, MissReason> {
-    match kind {
-        EntryKind::DemandZero if level == 1 => Ok(Mapping::Zeros(PAGE_SIZE - address.0 % PAGE_SIZE)),
-        EntryKind::PageFile { .. } => Err(MissReason::PagedOut),
-        EntryKind::PrototypeInVad => Err(MissReason::InVad),
-        EntryKind::Prototype(_) | EntryKind::File => Err(MissReason::NotResident),
-        _ => Err(MissReason::NotMapped { level }),
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! A file is taken where its time stamp and size are the module's. Memory comes first: it is what ran.
 
-use crate::modules::code::names_for;
+use crate::modules::code::{names_for, names_of};
 use crate::modules::module::Module;
 use std::cell::OnceCell;
 use std::path::PathBuf;
+use std::sync::Arc;
 use stopcode_base::{Memory, MissReason, VirtAddr};
 use stopcode_image::{CodeView, Headers, Image};
-use stopcode_symbols::SymbolSource;
-use stopcode_unwind::{ImageView, Images, X64Rules};
+use stopcode_symbols::{StackFrames, SymbolSource};
+use stopcode_unwind::{FrameData, ImageView, Images, X64Rules};
 
 /// Files of images, read when first asked for: one per module, none where none fits.
 pub(crate) struct ImageFiles {
@@ -43,13 +44,13 @@ impl ImageFiles {
 struct ImageFile {
     bytes: Vec<u8>,
     headers: Headers,
-    function_table: (u32, u32),
+    function_table: Option<(u32, u32)>,
 }
 
 impl ImageFile {
     fn new(bytes: Vec<u8>) -> Option<Self> {
         let image = Image::of_file(&bytes).ok()?;
-        let function_table = image.function_table()?;
+        let function_table = image.function_table();
         let headers = image.headers().clone();
         Some(Self { bytes, headers, function_table })
     }
@@ -86,6 +87,8 @@ pub(crate) struct LoadedImages<'a> {
     memory: &'a dyn Memory,
     files: &'a ImageFiles,
     found: Vec<OnceCell<Option<Loaded<'a>>>>,
+    /// What PDBs tell of the stacks of x86 functions.
+    frames: Vec<OnceCell<Option<Arc<StackFrames>>>>,
     /// Indices of modules, by base.
     by_base: Vec<usize>,
     rules: X64Rules,
@@ -96,7 +99,8 @@ impl<'a> LoadedImages<'a> {
         let mut by_base: Vec<usize> = (0..modules.len()).collect();
         by_base.sort_by_key(|index| modules.get(*index).map(|module| module.base));
         let found = modules.iter().map(|_| OnceCell::new()).collect();
-        Self { modules, memory, files, found, by_base, rules: X64Rules::new() }
+        let frames = modules.iter().map(|_| OnceCell::new()).collect();
+        Self { modules, memory, files, found, frames, by_base, rules: X64Rules::new() }
     }
 
     /// An image whose headers are in memory as the loader recorded them, or whose file is at hand. What of it is in
@@ -105,10 +109,33 @@ impl<'a> LoadedImages<'a> {
         let own =
             Image::mapped(self.memory, module.base).ok().filter(|image| is_modules(image.headers(), module));
         let file = self.files.get(index, module);
-        // Without a function table there is nothing to unwind by.
-        let function_table =
-            own.and_then(|image| image.function_table()).or_else(|| file.map(|file| file.function_table))?;
+        if own.is_none() && file.is_none() {
+            return None;
+        }
+        let function_table = own.and_then(|image| image.function_table()).or_else(|| file?.function_table);
         Some(Loaded { memory: self.memory, base: module.base, size: module.size, file, function_table })
+    }
+
+    /// The module that an address lies in, and its place among them.
+    fn module_at(&self, address: VirtAddr) -> Option<(usize, &'a Module)> {
+        let module = |index: &usize| self.modules.get(*index);
+        let after = self.by_base.partition_point(|index| module(index).is_some_and(|m| m.base <= address));
+        let index = *self.by_base.get(after.checked_sub(1)?)?;
+        Some((index, self.modules.get(index).filter(|module| module.contains(address))?))
+    }
+
+    fn loaded(&self, address: VirtAddr) -> Option<&Loaded<'a>> {
+        let (index, module) = self.module_at(address)?;
+        self.found.get(index)?.get_or_init(|| self.load(index, module)).as_ref()
+    }
+
+    fn stack_frames(&self, index: usize, module: &Module) -> Option<&StackFrames> {
+        let find = || {
+            let symbols = Some(&self.files.symbols).filter(|symbols| symbols.has_paths())?;
+            let codeview = codeview(self.memory, module);
+            Some(names_of(symbols, &module.image, module.time_date_stamp, module.size, codeview)?.frames)
+        };
+        self.frames.get(index)?.get_or_init(find).as_deref()
     }
 }
 
@@ -126,12 +153,25 @@ fn is_modules(headers: &Headers, module: &Module) -> bool {
 
 impl Images for LoadedImages<'_> {
     fn image_at(&self, address: VirtAddr) -> Option<ImageView<'_>> {
-        let module = |index: &usize| self.modules.get(*index);
-        let after = self.by_base.partition_point(|index| module(index).is_some_and(|m| m.base <= address));
-        let index = *self.by_base.get(after.checked_sub(1)?)?;
-        let module = self.modules.get(index).filter(|module| module.contains(address))?;
-        let loaded = self.found.get(index)?.get_or_init(|| self.load(index, module)).as_ref()?;
-        Some(ImageView { base: loaded.base, pdata: loaded.function_table, memory: loaded })
+        let loaded = self.loaded(address)?;
+        // Without a function table there is nothing to unwind by.
+        Some(ImageView { base: loaded.base, pdata: loaded.function_table?, memory: loaded })
+    }
+
+    fn frame_data(&self, address: VirtAddr) -> Option<FrameData<'_>> {
+        let (index, module) = self.module_at(address)?;
+        let rva = u32::try_from(address.offset_from(module.base)?).ok()?;
+        let frame = self.stack_frames(index, module)?.at(rva)?;
+        Some(FrameData {
+            start: module.base.plus(frame.start.into()),
+            locals: frame.locals,
+            parameters: frame.parameters,
+            saved: frame.saved,
+            prolog: frame.prolog,
+            is_function: frame.is_function,
+            keeps_ebp: frame.keeps_ebp,
+            program: frame.program,
+        })
     }
 
     fn rules(&self) -> Option<&X64Rules> {
@@ -151,9 +191,15 @@ impl<'a> CodeMemory<'a> {
 
 impl Memory for CodeMemory<'_> {
     fn read_some(&self, at: VirtAddr, buffer: &mut [u8]) -> Result<usize, MissReason> {
-        let here = self.0.memory.read_some(at, buffer);
+        self.0.read_some(at, buffer)
+    }
+}
+
+impl Memory for LoadedImages<'_> {
+    fn read_some(&self, at: VirtAddr, buffer: &mut [u8]) -> Result<usize, MissReason> {
+        let here = self.memory.read_some(at, buffer);
         let Err(reason) = here else { return here };
-        self.0.image_at(at).ok_or(reason)?.memory.read_some(at, buffer)
+        self.loaded(at).ok_or(reason)?.read_some(at, buffer)
     }
 }
 
@@ -163,7 +209,7 @@ struct Loaded<'a> {
     base: VirtAddr,
     size: u64,
     file: Option<&'a ImageFile>,
-    function_table: (u32, u32),
+    function_table: Option<(u32, u32)>,
 }
 
 impl Memory for Loaded<'_> {

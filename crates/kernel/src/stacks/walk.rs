@@ -78,7 +78,7 @@ pub(crate) fn frame_registers(
     let prcb = processors.iter().find(|p| Some(p.number) == processor).and_then(|p| p.prcb);
     let ranges = ranges(core, thread, prcb, registers.stack_pointer());
     let (images, options) = (core.images(), Options::default());
-    let walked = walk_with_images(&registers.into(), core.memory(), &images, &core.code, &ranges, &options);
+    let walked = walk_with_images(&registers.into(), &images, &images, &core.code, &ranges, &options);
     let held = walked.frames.into_iter().nth(number)?.registers?;
     Some(match *held {
         FrameRegisters::X64(frame) => {
@@ -185,7 +185,7 @@ pub(crate) fn bug_check_registers(core: &Core, crashed: Option<&Processor>) -> O
 
 fn one(core: &Core, images: &LoadedImages<'_>, wanted: &Wanted, start: &Start) -> Stack {
     let ranges = ranges(core, wanted.thread, wanted.prcb, start.registers.stack_pointer());
-    let walked = walk_with_images(start, core.memory(), images, &core.code, &ranges, &Options::default());
+    let walked = walk_with_images(start, images, images, &core.code, &ranges, &Options::default());
     let mut frames: Vec<Frame> = Vec::with_capacity(walked.frames.len());
     for (index, found) in walked.frames.iter().enumerate() {
         // A return address may stand one past the end of its function: its call is what names it.

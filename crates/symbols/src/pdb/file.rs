@@ -281,18 +281,9 @@ impl<S: ReadAt> PdbFile<S> {
         Some(SourceLine { file: String::from_utf8_lossy(rest.get(..end)?).into_owned(), line, checksum })
     }
 
-    /// The strings that file names are among, in the stream that is called `/names`.
+    /// The strings that file names are among.
     fn names(&self) -> &[u8] {
-        self.names.get_or_init(|| {
-            let number = self.msf.stream(STREAM_INFO).and_then(|info| named_stream(&info.bytes, b"/names"));
-            let stream = number.and_then(|number| self.msf.stream(number as usize));
-            let strings = stream.and_then(|stream| {
-                let size = u32_at(&stream.bytes, 8)? as usize;
-                let rest = stream.bytes.get(12..)?;
-                Some(rest.get(..size).unwrap_or(rest).to_vec())
-            });
-            strings.unwrap_or_default()
-        })
+        self.names.get_or_init(|| names(&self.msf))
     }
 
     /// The name of an inlined function, with the class or namespace it is in.
@@ -347,6 +338,18 @@ fn contributions(bytes: &[u8], places: &Places) -> Vec<Contribution> {
     let mut pieces: Vec<Contribution> = list.filter_map(piece).filter(|piece| piece.size > 0).collect();
     pieces.sort_by_key(|piece| piece.start);
     pieces
+}
+
+/// The strings that records refer to, in the stream that is called `/names`.
+pub(super) fn names(msf: &Msf<impl ReadAt>) -> Vec<u8> {
+    let number = msf.stream(STREAM_INFO).and_then(|info| named_stream(&info.bytes, b"/names"));
+    let stream = number.and_then(|number| msf.stream(number as usize));
+    let strings = stream.and_then(|stream| {
+        let size = u32_at(&stream.bytes, 8)? as usize;
+        let rest = stream.bytes.get(12..)?;
+        Some(rest.get(..size).unwrap_or(rest).to_vec())
+    });
+    strings.unwrap_or_default()
 }
 
 /// The number of a stream that has a name: a buffer of names, then a hash table with the sets of places that are in use
