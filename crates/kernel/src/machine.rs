@@ -15,6 +15,7 @@ use crate::modules::lines::Lines;
 use crate::modules::module::{Module, UnloadedModule};
 use crate::processors::descriptors::{IdtEntry, TaskState};
 use crate::processors::state::ProcessorState;
+use crate::processors::trap::{self, Trapped};
 use crate::processors::{all as processors, context, descriptors, state as processor_state};
 use crate::reading::list::Listed;
 use crate::reading::types;
@@ -198,6 +199,11 @@ impl Machine {
     /// Every processor in depth: control registers, interrupts between processors, deferred procedure calls.
     pub fn processor_states(&self) -> Vec<ProcessorState> {
         processor_state::states(&self.core)
+    }
+
+    /// What the trap frame at `address` holds, plausible or not; missing if the dump does not hold it.
+    pub fn trap_frame_at(&self, address: VirtAddr) -> Fact<Trapped> {
+        trap::read(&self.core, address)
     }
 
     /// The thread at `address`; missing if that is none, or not in this dump.

@@ -6,6 +6,7 @@ use crate::command::Command;
 use crate::parameter::{Kind, Parameter};
 use crate::show::{address, hex, quad};
 use serde_json::{Value, json};
+use stopcode_base::Arch;
 use stopcode_dump::paging::{EntryKind, Mapping, WalkEntry};
 
 pub(super) const COMMAND: Command = Command {
@@ -24,7 +25,9 @@ pub(super) const COMMAND: Command = Command {
         let Some(walk) = machine.dump().walk(None, at) else {
             return Err(Stop::unknown("where the page tables lie is not in this dump"));
         };
-        let entries: Vec<&WalkEntry> = walk.entries().collect();
+        // The four entries above x86's page directories have no address and no such flags.
+        let is_shown = |entry: &&WalkEntry| machine.arch() != Arch::X86 || entry.level < 3;
+        let entries: Vec<&WalkEntry> = walk.entries().filter(is_shown).collect();
         let missing = match walk.outcome {
             Ok(Mapping::Physical(..)) => None,
             Ok(Mapping::Zeros(_)) => Some(NEVER_USED.to_owned()),

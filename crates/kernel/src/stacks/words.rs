@@ -1,10 +1,11 @@
 //! A stack word by word, with what each is: what `dps` shows, and what of it belongs to the walked chain.
 
 use crate::core::Core;
+use crate::processors::trap;
 use crate::stacks::stack::{Stack, StackWord, WordMark};
 use stopcode_base::{Arch, VirtAddr};
 use stopcode_unwind::call_site::{self, CallSite};
-use stopcode_unwind::{CONTEXT_SIZE, Code, CodeAt, context_records, trap_frame};
+use stopcode_unwind::{CONTEXT_SIZE, Code, CodeAt, context_records};
 
 /// More words than the largest stack has are not read.
 const MOST_WORDS: usize = 0x4000;
@@ -44,7 +45,7 @@ impl Marks<'_> {
         let traps = frames.iter().flat_map(|frame| {
             [frame.trap_frame, frame.crossing.and_then(|crossing| crossing.trap_frame)].into_iter().flatten()
         });
-        if let Some(trap) = { traps }.find(|trap| within(*trap, trap_frame::SIZE)) {
+        if let Some(trap) = { traps }.find(|trap| within(*trap, trap::size(self.core.arch))) {
             return WordMark::TrapFrame(trap);
         }
         if let Some(context) = self.contexts.iter().find(|context| within(**context, CONTEXT_SIZE)) {
