@@ -6,12 +6,10 @@ use crate::modules::code::CodeMap;
 use crate::modules::images::{ImageFiles, LoadedImages};
 use crate::modules::loaded;
 use crate::modules::module::{Module, UnloadedModule, display_name, link_date};
-use crate::processors::current::{self, Current};
-use crate::reading::types::OwnTypes;
+use crate::reading::own_types::OwnTypes;
 use crate::stacks::stack::Place;
-use crate::threads::crashing;
 use std::cell::OnceCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use stopcode_base::{Arch, Memory, Miss, VirtAddr, file_name};
 use stopcode_dump::Dump;
 use stopcode_knowledge as knowledge;
@@ -31,8 +29,20 @@ pub(crate) struct Core {
     layout: OnceCell<Result<Layout, NoLayout>>,
     layout_words: OnceCell<String>,
     own_types: OnceCell<Option<OwnTypes>>,
-    current: OnceCell<Current>,
-    thread: OnceCell<Thread>,
+    /// Kept for [`crate::processors::current`].
+    pub(crate) current: OnceCell<Current>,
+    /// Kept for [`crate::threads::crashing`].
+    pub(crate) thread: OnceCell<Thread>,
+}
+
+/// What ran on the processor that crashed, as bytes; each empty where the dump does not hold it.
+#[derive(Default)]
+pub(crate) struct Current {
+    /// Where the KPRCB is: for a small dump only where its own contents prove it.
+    pub(crate) prcb_address: Option<VirtAddr>,
+    pub(crate) prcb: Vec<u8>,
+    pub(crate) thread: Vec<u8>,
+    pub(crate) process: Vec<u8>,
 }
 
 impl Core {
@@ -101,16 +111,6 @@ impl Core {
         StopCode { code: header.bug_check_code, arguments: header.bug_check_parameters }
     }
 
-    /// What ran on the processor that crashed.
-    pub(crate) fn current(&self) -> &Current {
-        self.current.get_or_init(|| current::current(self))
-    }
-
-    /// The thread that ran on the processor that crashed.
-    pub(crate) fn thread(&self) -> &Thread {
-        self.thread.get_or_init(|| crashing::thread(self))
-    }
-
     pub(crate) fn place(&self, address: VirtAddr) -> Place {
         self.code.place(address)
     }
@@ -142,7 +142,7 @@ impl Core {
 
     /// The kernel's types out of a file that is provably its own, where one was given; read when first asked for.
     pub(crate) fn own_types(&self) -> Option<&OwnTypes> {
-        self.own_types.get_or_init(|| OwnTypes::of(self)).as_ref()
+        self.own_types.get_or_init(|| OwnTypes::read(Path::new(self.build.names.as_ref()?))).as_ref()
     }
 
     /// The offset of a field that the debugger data state.

@@ -23,6 +23,7 @@ use crate::region::Region;
 use crate::stacks::stack::{Place, Stack, StackWord};
 use crate::stacks::walk as stacks;
 use crate::stacks::words;
+use crate::threads::crashing;
 use crate::threads::process::KernelProcess;
 use crate::threads::thread::KernelThread;
 use crate::threads::{process as kernel_process, thread as kernel_thread};
@@ -188,7 +189,7 @@ impl Machine {
 
     /// The thread that ran on the crashing processor.
     pub fn thread(&self) -> &Thread {
-        self.core.thread()
+        crashing::thread(&self.core)
     }
 
     /// Processors.

@@ -3,4 +3,5 @@
 pub(crate) mod bytes;
 pub(crate) mod list;
 pub(crate) mod object;
+pub(crate) mod own_types;
 pub(crate) mod types;

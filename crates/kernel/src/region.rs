@@ -5,6 +5,7 @@ use crate::facts::Processor;
 use crate::paging;
 use crate::processors::all;
 use crate::stacks::ranges::of_processor;
+use crate::threads::crashing;
 use stopcode_base::{Arch, Fact, VirtAddr};
 use stopcode_unwind::StackKind;
 
@@ -175,7 +176,7 @@ pub(crate) fn region(core: &Core, processors: &[Processor], address: VirtAddr) -
 fn stack(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
     let threads =
         all::prcbs(core).filter_map(|(prcb, _)| core.pointer(prcb.plus(core.current_thread_offset())).ok());
-    let own = core.thread().address.get();
+    let own = crashing::thread(core).address.get();
     own.into_iter().chain(threads).filter(|thread| core.arch.is_kernel(*thread)).find_map(|thread| {
         let word = |field| core.pointer(thread.plus(core.field("_KTHREAD", field)?)).ok();
         let (start, end) = (word("StackLimit")?, word("StackBase")?);

@@ -6,8 +6,10 @@ use crate::core::Core;
 use crate::facts::{Context, Exception};
 use crate::identity::STATUS_BREAKPOINT;
 use crate::processors::all;
+use crate::processors::current;
 use crate::processors::trap::{self, Trapped};
 use crate::stacks::ranges::LARGEST_STACK;
+use crate::threads::crashing;
 use stopcode_base::{Arch, Fact, Registers, VirtAddr};
 use stopcode_dump::{ExceptionRecord, context as record};
 use stopcode_knowledge::{ParamKind, base_code, bug_check};
@@ -109,8 +111,8 @@ fn saved_stack(core: &Core) -> Option<StackRange> {
     let (low, high) = if let Some(triage) = core.dump.triage() {
         (triage.top_of_stack, triage.top_of_stack.plus(triage.call_stack.len() as u64))
     } else {
-        let low = all::registers(core, core.current().prcb_address?)?.stack_pointer();
-        let thread = core.thread();
+        let low = all::registers(core, current::current(core).prcb_address?)?.stack_pointer();
+        let thread = crashing::thread(core);
         let limit = thread.stack_limit.get();
         let base =
             thread.stack_base.get().filter(|base| limit.is_some_and(|limit| (limit..*base).contains(&low)));

@@ -3,7 +3,7 @@
 //! A small dump holds copies of all three. In any other they are where the kernel keeps them, and which processor it
 //! was has to be worked out.
 
-use crate::core::Core;
+use crate::core::{Core, Current};
 use crate::processors::all;
 use crate::reading::bytes::word;
 use stopcode_base::VirtAddr;
@@ -13,17 +13,11 @@ const UNKNOWN_SIZE: u64 = 0x1000;
 /// Largest structure that is read.
 const LARGEST: u64 = 0x2_0000;
 
-/// The bytes of each; empty where the dump does not hold it.
-#[derive(Default)]
-pub(crate) struct Current {
-    /// Where the KPRCB is: for a small dump only where its own contents prove it.
-    pub(crate) prcb_address: Option<VirtAddr>,
-    pub(crate) prcb: Vec<u8>,
-    pub(crate) thread: Vec<u8>,
-    pub(crate) process: Vec<u8>,
+pub(crate) fn current(core: &Core) -> &Current {
+    core.current.get_or_init(|| read(core))
 }
 
-pub(crate) fn current(core: &Core) -> Current {
+fn read(core: &Core) -> Current {
     if let Some(triage) = core.dump.triage() {
         return Current {
             prcb_address: triage.prcb_address,

@@ -2,8 +2,10 @@
 
 use crate::core::Core;
 use crate::processors::all;
+use crate::processors::current;
 use crate::reading::bytes::Bytes;
 use crate::reading::object::Object;
+use crate::threads::crashing;
 use stopcode_base::{Arch, Fact, VirtAddr};
 
 /// A processor's control structures. Which fields are known depends on the kernel; each says so itself.
@@ -204,7 +206,7 @@ pub(crate) fn states(core: &Core) -> Vec<ProcessorState> {
     if !listed.is_empty() {
         return listed;
     }
-    let own = core.current().prcb_address;
+    let own = current::current(core).prcb_address;
     let number = |prcb| all::number(core, prcb).unwrap_or(0);
     own.map(|prcb| state(core, prcb, number(prcb))).into_iter().collect()
 }
@@ -216,7 +218,8 @@ fn state(core: &Core, prcb: VirtAddr, number: u32) -> ProcessorState {
         .stated_word("OffsetPrcbCurrentThread", "CurrentThread")
         .unwrap_or_else(|| object.word("CurrentThread"))
         .map(VirtAddr);
-    let crashed = current_thread.get().is_some() && current_thread.get() == core.thread().address.get();
+    let crashed =
+        current_thread.get().is_some() && current_thread.get() == crashing::thread(core).address.get();
     ProcessorState {
         number,
         prcb,

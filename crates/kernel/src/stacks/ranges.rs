@@ -4,6 +4,7 @@
 //! `KSTACK_CONTROL` lies at `KTHREAD.InitialStack` was seen in a dump of 19041.
 
 use crate::core::Core;
+use crate::processors::current;
 use crate::reading::bytes::word;
 use stopcode_base::{Arch, VirtAddr};
 use stopcode_unwind::{StackKind, StackRange};
@@ -32,7 +33,7 @@ pub(crate) struct ThreadStack {
 impl ThreadStack {
     /// `None` if the dump does not hold the thread or its limits contradict each other.
     pub(crate) fn read(core: &Core, thread: VirtAddr) -> Option<Self> {
-        let current = core.current();
+        let current = current::current(core);
         let is_current = word(core.arch, &current.prcb, core.current_thread_offset()) == Some(thread.0);
         let own = is_current.then_some(current.thread.as_slice());
         let field = |name: &str| {

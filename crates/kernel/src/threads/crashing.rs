@@ -2,14 +2,19 @@
 
 use crate::core::Core;
 use crate::facts::Thread;
+use crate::processors::current;
 use crate::reading::bytes::word;
 use stopcode_base::{Fact, VirtAddr, visible};
 
 /// Letters in `EPROCESS.ImageFileName`.
 const IMAGE_FILE_NAME: usize = 15;
 
-pub(crate) fn thread(core: &Core) -> Thread {
-    let current = core.current();
+pub(crate) fn thread(core: &Core) -> &Thread {
+    core.thread.get_or_init(|| read(core))
+}
+
+fn read(core: &Core) -> Thread {
+    let current = current::current(core);
     let bytes = Some(current.thread.as_slice()).filter(|bytes| !bytes.is_empty());
     let stack_word = |offset: Option<u64>, field: &str| -> Fact<VirtAddr> {
         let (Some(bytes), Some(offset)) = (bytes, offset) else {
@@ -55,7 +60,7 @@ fn offset(core: &Core, kdbg: &str, field: &str) -> Option<u64> {
 
 /// ETHREAD: what the PRCB of the crashing processor calls its current thread.
 fn address(core: &Core) -> Fact<VirtAddr> {
-    let thread = word(core.arch, &core.current().prcb, core.current_thread_offset()).map(VirtAddr);
+    let thread = word(core.arch, &current::current(core).prcb, core.current_thread_offset()).map(VirtAddr);
     match thread.filter(|thread| core.arch.is_kernel(*thread)) {
         Some(thread) => Fact::known(thread, "KPRCB.CurrentThread"),
         None => Fact::missing("the processor's PRCB is not in this dump"),
