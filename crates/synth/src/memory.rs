@@ -3,7 +3,7 @@
 use crate::layout::{self, Layout};
 use crate::machine::{Arch, Call, Machine, Stack};
 use crate::physical::shape::Shape;
-use crate::{Error, context, image, objects};
+use crate::{Error, context, image, objects, work};
 use std::collections::BTreeMap;
 
 /// The largest stack that is taken: ten times what Windows gives a thread.
@@ -74,6 +74,7 @@ fn lay_out(machine: &Machine, layout: &Layout) -> Result<Image, Error> {
         |stack: &Block| machine.processors.iter().any(|p| stack.from(p.registers.rsp.0).is_some());
     blocks.extend(stacks.iter().filter(|stack| !stands_on(stack)).cloned());
     blocks.extend(machine.memory.iter().map(|m| Block { at: m.at.0, bytes: m.bytes.0.clone() }));
+    blocks.extend(work::blocks(machine, layout)?);
     blocks.extend(code(machine)?);
     blocks.extend(windows(machine)?);
     blocks.extend(page_entries(machine)?);
