@@ -127,7 +127,14 @@ fn stack(arch: Arch, stack: &Stack) -> Result<Block, Error> {
                 put(frame.sp.0, next.sp.0, &what)?;
                 put(frame.sp.0.wrapping_add(4), frame.ret.0, &what)?;
             }
-            Arch::X64 | Arch::Arm64 => put(next.sp.0.wrapping_sub(8), frame.ret.0, &what)?,
+            // A frame record: the caller's x29, which leads to the caller's record, and above that where it returns to. What
+            // has no frame of its own has its return address in x30.
+            Arch::Arm64 if frame.sp == next.sp => {}
+            Arch::Arm64 => {
+                put(frame.sp.0, next.sp.0, &what)?;
+                put(frame.sp.0.wrapping_add(8), frame.ret.0, &what)?;
+            }
+            Arch::X64 => put(next.sp.0.wrapping_sub(8), frame.ret.0, &what)?,
         }
     }
     for word in &stack.words {
