@@ -2,7 +2,8 @@
 
 Conditional jumps first go where code has not been seen or by chance. The other way of each is kept with registers and
 stack, and taken later if nothing else led there; a jump through a register, as a switch compiles to, is tried with
-every target of its table.
+every target of its table. Where an exception handler lets a function go on, it goes on with the state its body had
+elsewhere.
 """
 import argparse, random, struct
 from collections import defaultdict
@@ -32,6 +33,22 @@ class Image:
         self.pdata = struct.unpack_from("<II", raw, opt + 112 + 3 * 8)
         self.functions = self.drawable()
 
+    def continuations(self, begin):
+        """Where handlers let a function go on: of pieces whose handler's data is a scope table (`__C_specific_handler`)."""
+        pieces, found = self.functions[begin], []
+        for at in filter(None, map(self.handler_data, pieces)):
+            count = self.word(at)
+            for scope in range(at + 4, at + 4 + 16 * min(count, 256), 16):
+                first, last, _, target = struct.unpack_from("<4I", self.bytes, scope)
+                if not any(low <= first < last <= high for low, high in pieces):
+                    break
+                if any(low <= target < high for low, high in pieces):
+                    found.append(target)
+        return found
+
+    def handler_data(self, piece):
+        return None
+
     def word(self, rva):
         return struct.unpack_from("<I", self.bytes, rva)[0]
 
@@ -56,13 +73,24 @@ class Recorder:
     def run(self, begin, runs):
         """All paths of a function; the share of its instructions reached, and its epilogues reached and not."""
         self.begin, self.pieces, self.seen = begin, self.image.functions[begin], defaultdict(int)
-        self.left, self.visits = [], {}
+        self.left, self.bodies = [], {}
         for _ in range(runs):
             self.uc.mem_write(self.image.base, bytes(self.image.bytes))
             self.uc.mem_write(DATA, self.data)
             self.uc.mem_write(STACK, self.rng.randbytes(0x100) * (STACK_SIZE // 0x100))
             self.enter()
             self.emulate(self.image.base + begin)
+        self.follow()
+        for rva in self.image.continuations(begin):
+            if not self.seen[rva] and self.piece(rva) in self.bodies:
+                self.left.append((rva, *self.bodies[self.piece(rva)][1]))
+                self.follow()
+        instructions, ends = self.code()
+        reached = {rva for rva in instructions if self.seen[rva]}
+        return len(reached) / max(len(instructions), 1), len(ends & reached), len(ends - reached)
+
+    def follow(self):
+        """The ways that are left."""
         while self.left:
             target, registers, stack, entry = self.left.pop()
             if self.seen[target]:
@@ -71,9 +99,19 @@ class Recorder:
             self.entry, self.start, self.start_other, low = entry
             self.uc.mem_write(low, stack)
             self.emulate(self.image.base + target)
-        instructions, ends = self.code()
-        reached = {rva for rva in instructions if self.seen[rva]}
-        return len(reached) / max(len(instructions), 1), len(ends & reached), len(ends - reached)
+
+    def piece(self, rva):
+        return next((piece for piece in self.pieces if piece[0] <= rva < piece[1]), None)
+
+    def state(self, sp):
+        low = max(sp - 0x200, STACK)
+        stack = bytes(self.uc.mem_read(low, self.entry + HOME + 8 - low))
+        return self.uc.context_save(), stack, (self.entry, self.start, self.start_other, low)
+
+    def keep_body(self, rva, sp, certain):
+        """A call can belong to a prologue, a conditional jump cannot."""
+        if STACK <= sp <= self.entry and not self.bodies.get(piece := self.piece(rva), (False,))[0]:
+            self.bodies[piece] = certain, self.state(sp)
 
     def emulate(self, at):
         # The hook moves the instruction pointer for calls and jumps; then the emulator is started anew there.
@@ -98,15 +136,13 @@ class Recorder:
         """Goes one way, and keeps the others that nothing has reached."""
         if not STACK <= sp <= self.entry:
             return self.uc.emu_stop()  # a forced path lost the stack
+        self.keep_body(self.uc.reg_read(self.pc) - self.image.base, sp, True)
         fresh = [way for way in ways if not self.seen[way - self.image.base]]
         way = self.rng.choice(fresh or ways)
         for other in fresh:
             rva = other - self.image.base
             if other != way and self.inside(rva):
-                low = max(sp - 0x200, STACK)
-                stack = bytes(self.uc.mem_read(low, self.entry + HOME + 8 - low))
-                entry = (self.entry, self.start, self.start_other, low)
-                self.left.append((rva, self.uc.context_save(), stack, entry))
+                self.left.append((rva, *self.state(sp)))
         return self.go(way)
 
     def count(self, rva):

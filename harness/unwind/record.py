@@ -36,6 +36,13 @@ class Image(emulate.Image):
             pieces[self.primary(entry)[0]].append(entry[:2])
         return dict(pieces)
 
+    def handler_data(self, piece):
+        info = next(entry[2] for entry in self.entries if entry[:2] == piece)
+        if info & 1 or not self.bytes[info] >> 3 & 3:
+            return None
+        count = self.bytes[info + 2]
+        return info + 8 + 2 * (count + count % 2)
+
     def primary(self, entry):
         while True:
             if entry[2] & 1:
@@ -117,6 +124,7 @@ class Recorder(emulate.Recorder):
         if group(capstone.CS_GRP_CALL):
             if self.seen[rva] <= self.most:
                 self.record(1, rva + instruction.size)
+            self.keep_body(rva, uc.reg_read(GPR[4]), False)
             keeps_rax = bytes(self.image.bytes[rva + instruction.size:][:3]) in (b"\x48\x2b\xe0", b"\x48\x29\xc4")
             for n in VOLATILE:
                 if not (n == 0 and keeps_rax):

@@ -27,7 +27,7 @@ def conditional(word):
 class Image(emulate.Image):
     def drawable(self):
         at, size = self.pdata
-        functions = {}
+        functions, self.records = {}, {}
         for i in range(0, size - 7, 8):
             begin, data = struct.unpack_from("<II", self.bytes, at + i)
             if data & 3 == 2:
@@ -36,17 +36,29 @@ class Image(emulate.Image):
             # A piece of a function, whose prologue ran elsewhere, has an end_c.
             if data & 3 == 0 and self.is_piece(data):
                 continue
+            self.records[begin] = data
             # The helpers that move their caller's sp have no frame that a shadow stack could tell.
             if not self.moves_sp(begin):
                 functions[begin] = [(begin, begin + 4 * length)]
         return functions
 
-    def is_piece(self, at):
+    def codes(self, at):
+        """Where a full record's codes begin and end."""
         head, second = struct.unpack_from("<II", self.bytes, at)
         epilogs, words, at = head >> 22 & 31, head >> 27, at + 4
         if not epilogs and not words:
-            epilogs, at = second & 0xFFFF, at + 4
+            epilogs, words, at = second & 0xFFFF, second >> 16 & 0xFF, at + 4
         at += 0 if head >> 21 & 1 else 4 * epilogs
+        return at, at + 4 * words
+
+    def handler_data(self, piece):
+        data = self.records[piece[0]]
+        if data & 3 or not self.word(data) >> 20 & 1:
+            return None
+        return self.codes(data)[1] + 4
+
+    def is_piece(self, at):
+        at, _ = self.codes(at)
         while self.bytes[at] not in (0xE4, 0xE5):
             code = self.bytes[at]
             at += 1 if code < 0xC0 else 2 if code < 0xE0 else {0xE0: 4, 0xE2: 2, 0xE7: 3}.get(code, 1)
@@ -141,6 +153,7 @@ class Recorder(emulate.Recorder):
                 uc.reg_write(SP, uc.reg_read(SP) + self.image.moves_sp(target))
             if self.seen[rva] <= self.most:
                 self.record(1, rva + 4)
+            self.keep_body(rva, uc.reg_read(SP), False)
             # __chkstk takes and keeps x15.
             for n in [*range(15), 16, 17]:
                 uc.reg_write(X[n], self.rng.choice([0, 1, DATA + 0x8000]))
@@ -150,7 +163,7 @@ class Recorder(emulate.Recorder):
             return uc.emu_stop()
         if word >> 22 == 0x354 and word >> 20 & 3 != 0 and word != 0xD503237F and word & 0xFFFFF01F != 0xD503201F:
             return self.go(address + 4)  # system registers and barriers
-        if word & 0xFFFFFC1F == 0xD61F0000 and not self.inside(uc.reg_read(X[base]) - self.image.base):
+        if word & 0xFFFFFC1F == 0xD61F0000:  # br
             cases = self.cases(rva)
             return self.fork(cases, uc.reg_read(SP)) if cases else uc.emu_stop()
         jump = conditional(word)

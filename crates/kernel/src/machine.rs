@@ -279,7 +279,7 @@ impl Machine {
 
     /// The part of the address space that an address is in.
     pub fn region(&self, address: VirtAddr) -> Fact<Region> {
-        region::region(&self.core, address)
+        region::region(&self.core, self.processors(), address)
     }
 
     /// The IRP at `address`; missing if that is none, or not in this dump.

@@ -30,7 +30,7 @@ pub(crate) fn entries(core: &Core, address: VirtAddr) -> Vec<Pte> {
 /// Those that have an address: the four above x86's page directories have none.
 fn entries_of_x86(core: &Core, address: VirtAddr) -> Vec<Pte> {
     let walk = core.dump.walk(None, address);
-    let entries = walk.iter().flat_map(|walk| walk.entries());
+    let entries = walk.iter().flat_map(stopcode_dump::paging::Walk::entries);
     let mut found: Vec<Pte> = entries
         .filter_map(|entry| Some(Pte { level: entry.level, address: entry.mapped_at?, value: entry.value }))
         .collect();

@@ -1,9 +1,12 @@
 //! What an address of the kernel's half belongs to.
 
 use crate::core::Core;
+use crate::facts::Processor;
 use crate::paging;
 use crate::processors::all;
+use crate::stacks::ranges::of_processor;
 use stopcode_base::{Arch, Fact, VirtAddr};
+use stopcode_unwind::StackKind;
 
 /// A part of the address space.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +19,8 @@ pub struct Region {
     pub end: VirtAddr,
     /// What is more to say: the module's name, whose stack.
     pub name: Option<String>,
+    /// The processor that it belongs to, where it does to one.
+    pub processor: Option<u32>,
 }
 
 /// What a part of the address space is.
@@ -29,7 +34,7 @@ pub enum RegionKind {
     Image,
     /// Where an image was before it was unloaded; may be used for something else since.
     UnloadedImage,
-    /// The kernel stack of a thread.
+    /// The kernel stack of a thread, or one of a processor's own.
     Stack,
     /// The page tables, seen through themselves.
     PageTables,
@@ -118,9 +123,10 @@ const WINDOWS_7: [(u64, u64, RegionKind); 6] = [
 ];
 
 /// The part `address` is in; the narrowest that is known.
-pub(crate) fn region(core: &Core, address: VirtAddr) -> Fact<Region> {
+pub(crate) fn region(core: &Core, processors: &[Processor], address: VirtAddr) -> Fact<Region> {
     let at = |kind, start, end, name: Option<String>, source: &str| {
-        Fact::known(Region { kind, start: VirtAddr(start), end: VirtAddr(end), name }, source.to_owned())
+        let (start, end) = (VirtAddr(start), VirtAddr(end));
+        Fact::known(Region { kind, start, end, name, processor: None }, source.to_owned())
     };
     let Fixed { user_end, shared_user_data, self_map_size } = Fixed::of(core.arch);
     if core.arch == Arch::X64 && !address.is_canonical() {
@@ -133,7 +139,8 @@ pub(crate) fn region(core: &Core, address: VirtAddr) -> Fact<Region> {
         let name = Some(module.display.clone());
         return at(RegionKind::Image, module.base.0, module.end().0, name, "list of loaded modules");
     }
-    if let Some(found) = stack(core, address).or_else(|| processor(core, address)) {
+    let of_stack = stack(core, address).or_else(|| processors_stack(core, processors, address));
+    if let Some(found) = of_stack.or_else(|| processor(core, address)) {
         return found;
     }
     if address.page().0 == shared_user_data {
@@ -175,10 +182,29 @@ fn stack(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
         let name = Some(format!("thread {}", core.arch.windbg(thread)));
         (start <= address && address < end && core.arch.is_kernel(start)).then(|| {
             Fact::known(
-                Region { kind: RegionKind::Stack, start, end, name },
+                Region { kind: RegionKind::Stack, start, end, name, processor: None },
                 "KTHREAD.StackLimit and StackBase",
             )
         })
+    })
+}
+
+/// A stack that a processor takes for deferred procedure calls, interrupts or exceptions. Its top is what the processor
+/// holds; how far it reaches down is inferred.
+fn processors_stack(core: &Core, processors: &[Processor], address: VirtAddr) -> Option<Fact<Region>> {
+    processors.iter().find_map(|processor| {
+        let range = of_processor(core, processor.prcb?).into_iter().find(|range| range.contains(address))?;
+        let (what, source) = match range.kind {
+            StackKind::Dpc => ("DPC stack".to_owned(), "KPRCB.DpcStack"),
+            StackKind::Isr => ("interrupt stack".to_owned(), "KPRCB.IsrStack"),
+            StackKind::Exception => ("exception stack".to_owned(), "KPRCB.ExceptionStack"),
+            StackKind::Ist(entry) => (format!("stack {entry} of the interrupt stack table"), "KPCR.TssBase"),
+            StackKind::Thread | StackKind::Expanded | StackKind::Other => return None,
+        };
+        let name = Some(format!("processor {}, {what}", processor.number));
+        let (start, end, number) = (range.low, range.high, Some(processor.number));
+        let region = Region { kind: RegionKind::Stack, start, end, name, processor: number };
+        Some(Fact::known(region, format!("its top: {source}; its size is inferred")))
     })
 }
 
@@ -189,7 +215,8 @@ fn processor(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
         let (start, end) = (prcb.minus(before), prcb.plus(size));
         let name = Some(format!("processor {number}"));
         (start <= address && address < end).then(|| {
-            Fact::known(Region { kind: RegionKind::Processor, start, end, name }, "KiProcessorBlock")
+            let region = Region { kind: RegionKind::Processor, start, end, name, processor: Some(number) };
+            Fact::known(region, "KiProcessorBlock")
         })
     })
 }
@@ -206,7 +233,8 @@ fn by_variables(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
         // Some kernels keep the last byte's address, others the one past it.
         let end = if last_byte.0 & 1 == 1 { last_byte.plus(1) } else { last_byte };
         (start <= address && address < end).then(|| {
-            Fact::known(Region { kind: *kind, start, end, name: None }, format!("{first} and {last}"))
+            let region = Region { kind: *kind, start, end, name: None, processor: None };
+            Fact::known(region, format!("{first} and {last}"))
         })
     })
 }

@@ -143,7 +143,7 @@ fn computed(at: &Position, sources: &Sources<'_>) -> Option<(Frame, Caller)> {
         (by_frame_data(at, &data?, sources)?, Reason::UnwindData)
     };
     let (back, pointer) = (VirtAddr(caller.eip.into()), VirtAddr(caller.esp.into()));
-    let fits = at.lowest < pointer && at.range.contains(pointer.minus(1)) && pointer.0 & 3 == 0;
+    let fits = at.lowest < pointer && at.range.contains(pointer.minus(1)) && pointer.0.is_multiple_of(4);
     if !fits || !is_code(back, sources.code) {
         return None;
     }
@@ -236,7 +236,7 @@ fn linked(at: &mut Position, stack: &mut Stack, sources: &Sources<'_>) -> Result
     if !at.range.contains(record) || !at.range.contains(record.plus(7)) {
         return unusable(UnusableStack::OutOfStack);
     }
-    if record.0 & 3 != 0 {
+    if !record.0.is_multiple_of(4) {
         return unusable(UnusableStack::Unaligned);
     }
     if record < at.lowest {
@@ -270,7 +270,8 @@ fn link(record: VirtAddr, sources: &Sources<'_>) -> Result<(VirtAddr, VirtAddr),
 /// The lowest place on the stack from which two links lead to code that calls, or one to the end of the chain.
 fn another_chain(at: &mut Position, sources: &Sources<'_>) -> Option<VirtAddr> {
     let is_link = |record: VirtAddr| {
-        let usable = record.0 & 3 == 0 && at.range.contains(record) && at.range.contains(record.plus(7));
+        let usable =
+            record.0.is_multiple_of(4) && at.range.contains(record) && at.range.contains(record.plus(7));
         let (next, back) = usable.then(|| link(record, sources).ok())??;
         let leads = is_code(back, sources.code)
             && call_site::x86(sources.memory, back) != CallSite::NotCall

@@ -81,12 +81,11 @@ fn list(session: &Session, check: &ImageCheck, most: u64, output: &mut Output) -
         let distance =
             last.and_then(|last| at.offset_from(last)).map_or_else(String::new, |n| format!(" (+{n:#04x})"));
         let count = difference.found.len();
-        let range = match count {
-            1 => output.word(at.0),
-            _ => {
-                let end = at.plus(count as u64 - 1);
-                format!("{}-{}  {count} bytes", output.word(at.0), output.word(end.0))
-            }
+        let range = if count == 1 {
+            output.word(at.0)
+        } else {
+            let end = at.plus(count as u64 - 1);
+            format!("{}-{}  {count} bytes", output.word(at.0), output.word(end.0))
         };
         output.line(format!("    {range} - {place}{distance}"))?;
         let bit = difference.single_bit().map_or_else(String::new, |bit| format!("  one bit: {bit}"));

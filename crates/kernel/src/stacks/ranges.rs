@@ -127,7 +127,7 @@ pub(crate) fn ranges(
 }
 
 /// The stacks of a processor: by its interrupt stack table, and its own for DPCs, interrupts and exceptions.
-fn of_processor(core: &Core, prcb: VirtAddr) -> Vec<StackRange> {
+pub(crate) fn of_processor(core: &Core, prcb: VirtAddr) -> Vec<StackRange> {
     let mut tops: Vec<(VirtAddr, StackKind)> = interrupt_stacks(core, prcb);
     for (field, kind) in
         [("DpcStack", StackKind::Dpc), ("IsrStack", StackKind::Isr), ("ExceptionStack", StackKind::Exception)]

@@ -69,7 +69,7 @@ pub(super) fn epilog(
                 way.slot = way.slot.checked_add(immediate_to_esp(&instruction)?)?;
             }
             Mnemonic::Mov | Mnemonic::Lea if writes_esp(&instruction) => {
-                way.free_to_ebp(distance_from_ebp(&instruction)?)?
+                way.free_to_ebp(distance_from_ebp(&instruction)?)?;
             }
             Mnemonic::Leave => {
                 way.free_to_ebp(0)?;
