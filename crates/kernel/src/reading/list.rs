@@ -71,7 +71,7 @@ pub(crate) fn walk_one_way(
                     next = link;
                 }
                 Err(miss) => {
-                    listed.broken = Some(format!("the link at {}: {}", arch.windbg(at), miss.reason))
+                    listed.broken = Some(format!("the link at {}: {}", arch.windbg(at), miss.reason));
                 }
             }
         }

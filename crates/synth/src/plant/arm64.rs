@@ -41,6 +41,10 @@ const STACK: u64 = 0x6000;
 const STACK_ROOM: u64 = 0x1_0000;
 /// Bytes of a prolog: `stp x29, x30, [sp, #-frame]!` and `mov x29, sp`.
 const PROLOG: u64 = 8;
+/// x29, x30, and the number that stands for the stack pointer.
+const FP: u32 = 29;
+const LR: u32 = 30;
+const SP: u32 = 31;
 const NOP: u32 = 0xd503_201f;
 /// Of the registers that functions keep, and that pointers are loaded into.
 const OWNERS: [u32; 4] = [19, 20, 21, 22];
@@ -93,9 +97,9 @@ impl Driver {
     /// where it lies.
     fn function(&mut self, frame: u64, body: &[u32]) -> u64 {
         let start = (image::TEXT + self.text.len()) as u64;
-        let record = 30 << 10 | 31 << 5 | 29;
+        let record = LR << 10 | SP << 5 | FP;
         let words = frame as u32 / 8;
-        let prolog = [0xa980_0000 | (0x80 - words & 0x7f) << 15 | record, 0x9100_03fd];
+        let prolog = [0xa980_0000 | ((0x80 - words) & 0x7f) << 15 | record, 0x9100_03fd];
         let epilog = [0xa8c0_0000 | words << 15 | record, 0xd65f_03c0];
         let code = prolog.iter().chain(body).chain(&epilog);
         self.text.extend(code.flat_map(|word| word.to_le_bytes()));
@@ -184,8 +188,8 @@ impl Scene {
         let mut machine = scene::machine(&mut rng, &PROFILE, pte_base, (0, 0), modules);
         machine.arch = Arch::Arm64;
         machine.kernel = kernel();
-        machine.cpu.name = "Example ARM64 processor".to_owned();
-        machine.cpu.vendor = "Qualcomm Inc".to_owned();
+        "Example ARM64 processor".clone_into(&mut machine.cpu.name);
+        "Qualcomm Inc".clone_into(&mut machine.cpu.vendor);
         scene::processes(&mut machine, &mut rng, pool, nt, PROFILE.size);
         for number in 0..count {
             idle(&mut machine, number, system, stacks, nt);
