@@ -6,8 +6,8 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use stopcode_synth::container::{self, Kind};
-use stopcode_synth::plant::{Class, plant};
-use stopcode_synth::{Hex, Installed, Machine};
+use stopcode_synth::plant::{Class, plant_on};
+use stopcode_synth::{Arch, Hex, Installed, Machine};
 
 /// Write a dump of a machine that a file describes, or many with a known fault in them.
 #[derive(Args)]
@@ -88,6 +88,9 @@ enum Command {
         /// The container to write.
         #[arg(long, value_name = "KIND", value_parser = kinds(), default_value = Kind::Triage.name())]
         kind: String,
+        /// Machines with ARM64 processors, of which fewer faults are known well enough to write them.
+        #[arg(long)]
+        arm64: bool,
         /// The folder to write them into; made where it is missing.
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
@@ -115,8 +118,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 fn write(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     match (&arguments.command, &arguments.described) {
-        (Some(Command::Planted { seed, count, kind, output, memory }), _) => {
-            planted(*seed, *count, Kind::named(kind).ok_or("no such kind")?, memory, output)
+        (Some(Command::Planted { seed, count, kind, arm64, output, memory }), _) => {
+            let arch = if *arm64 { Arch::Arm64 } else { Arch::X64 };
+            planted(arch, *seed, *count, Kind::named(kind).ok_or("no such kind")?, memory, output)
         }
         (None, Some(described)) => {
             let kind = Kind::named(&described.kind).ok_or("no such kind")?;
@@ -130,6 +134,7 @@ fn write(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
 /// Writes `count` machines: every class in turn, then the next seed.
 fn planted(
+    arch: Arch,
     seed: u64,
     count: usize,
     kind: Kind,
@@ -138,9 +143,10 @@ fn planted(
 ) -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut truths = serde_json::Map::new();
-    for (n, class) in (0..count).zip(Class::ALL.into_iter().cycle()) {
-        let seed = seed.wrapping_add((n / Class::ALL.len()) as u64);
-        let (mut machine, truth) = plant(seed, class)?;
+    let classes: Vec<Class> = Class::ALL.into_iter().filter(|class| class.is_of(arch)).collect();
+    for (n, class) in (0..count).zip(classes.iter().cycle()) {
+        let seed = seed.wrapping_add((n / classes.len().max(1)) as u64);
+        let (mut machine, truth) = plant_on(arch, seed, *class)?;
         memory.install(&mut machine);
         // The name tells nothing: who is measured may read it.
         let name = format!("{n:06}.dmp");

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use stopcode_synth::container::{self, Kind};
-use stopcode_synth::{Hex, Machine};
+use stopcode_synth::{BugCheck, Exception, Hex, Machine};
 
 /// Kernels with structures of their own, each as Windows had it: the address extension became a must with Windows 8.
 const KERNELS: [(u32, bool); 7] =
@@ -213,4 +213,35 @@ fn the_driver_whose_instruction_faulted_is_the_suspect() {
             assert!(!run.stdout.contains("unknown:"), "{what}: {command}: {}", run.stdout);
         }
     });
+}
+
+#[test]
+fn an_exception_nobody_handled_is_read_with_its_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("machine.dmp");
+    for (build, pae) in KERNELS {
+        let mut machine = machine(build, pae);
+        let registers = machine.traps.remove(0).registers;
+        machine.stacks[0].frames[0].trap = false;
+        // Below the stack pointer is room, which dumps of pages hold.
+        let (record_at, context_at) = (Hex(0x8d9c_5000), Hex(0x8d9c_5080));
+        let code = Hex(0xc000_0005);
+        let information = vec![Hex(1), Hex(0x18)];
+        machine.exception =
+            Some(Exception { code, information: information.clone(), record_at, context_at, registers });
+        machine.bug_check =
+            BugCheck { code: Hex(0x7e), arguments: [code, registers.rip, record_at, context_at] };
+        container::write_to(&machine, Kind::Full, &mut File::create(&path).unwrap()).unwrap();
+        let answers = asked(&path, ".exr -1; .exr 8d9c5000; .ecxr");
+        for command in [".exr -1", ".exr 8d9c5000"] {
+            let shown = &answers[command].0;
+            assert_eq!((&shown["code"], &shown["address"]), (&hex(code), &hex(registers.rip)), "{build}");
+            assert_eq!(shown["parameters"], json!(information.iter().copied().map(hex).collect::<Vec<_>>()));
+            assert!(answers[command].1.contains("Attempt to write at address 00000018"), "{build}");
+        }
+        let shown = &answers[".ecxr"].0;
+        assert_eq!(shown["origin"], "context record at Arg4", "{build}");
+        assert_eq!(shown["registers"]["esi"], hex(registers.rsi), "{build}");
+        assert_eq!(shown["stack_pointer"], hex(registers.rsp), "{build}");
+    }
 }

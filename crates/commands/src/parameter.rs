@@ -24,7 +24,7 @@ pub enum Kind {
     Expression,
     /// An address, and `L` with a count of elements or a last address; `count` elements of `unit` bytes where neither stands.
     Range {
-        /// Bytes of an element, or [`POINTER`].
+        /// Bytes of an element; 0 for as many as a pointer of the machine has.
         unit: u64,
         /// Elements shown by default.
         count: u64,

@@ -7,6 +7,7 @@ use stopcode_base::{Memory, Miss, VirtAddr};
 const MAXIMUM_PARAMETERS: u32 = 15;
 /// Bytes before the parameters.
 const FIXED_SIZE: usize = 0x20;
+const FIXED_SIZE_32: usize = 0x14;
 
 /// An exception as the system dispatched it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +38,23 @@ impl ExceptionRecord {
             flags: word(4),
             nested: VirtAddr(u64_at(&fixed, 8).unwrap_or(0)),
             address: VirtAddr(u64_at(&fixed, 0x10).unwrap_or(0)),
+            parameters,
+        })
+    }
+
+    /// The same for `EXCEPTION_RECORD32`.
+    pub fn read32(memory: &dyn Memory, at: VirtAddr) -> Result<Self, Miss> {
+        let mut fixed = [0; FIXED_SIZE_32];
+        memory.read(at, &mut fixed)?;
+        let word = |offset| u32_at(&fixed, offset).unwrap_or(0);
+        let parameters = (0..u64::from(word(0x10).min(MAXIMUM_PARAMETERS)))
+            .map(|n| memory.read_u32(at.plus(FIXED_SIZE_32 as u64 + 4 * n)).map(u64::from))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            code: word(0),
+            flags: word(4),
+            nested: VirtAddr(word(8).into()),
+            address: VirtAddr(word(0xc).into()),
             parameters,
         })
     }

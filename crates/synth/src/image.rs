@@ -177,6 +177,33 @@ pub(crate) fn assemble(module: &Module, assembly: &Assembly<'_>) -> Vec<u8> {
     r.into_bytes()
 }
 
+/// A function of ARM64 that keeps a frame record at the lower end of its frame.
+pub(crate) struct Packed {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    /// Bytes it takes off the stack: a multiple of 16 up to 0x200.
+    pub(crate) frame: u32,
+}
+
+/// The same of ARM64, whose entries hold in themselves how such a function is unwound.
+pub(crate) fn assemble_arm64(module: &Module, text: &[u8], functions: &[Packed]) -> Vec<u8> {
+    /// A packed entry, and in it a function that keeps x29 and x30 and lets x29 point to them.
+    const PACKED: u32 = 1;
+    const CHAINED: u32 = 3 << 21;
+    let size = (module.size.0 as usize).max(TEXT + text.len()).next_multiple_of(0x1000);
+    let mut r = Record::zeroed(size);
+    r.put(0, &invent(module, Arch::Arm64, None));
+    r.u32(OPTIONAL + 0x70 + 8 * 3, PDATA as u32);
+    r.u32(OPTIONAL + 0x70 + 8 * 3 + 4, 8 * functions.len() as u32);
+    for (n, function) in functions.iter().enumerate() {
+        let length = (function.end - function.start) / 4;
+        let entry = PACKED | length << 2 | CHAINED | (function.frame / 16) << 23;
+        r.u32(PDATA + 8 * n, function.start).u32(PDATA + 8 * n + 4, entry);
+    }
+    r.put(TEXT, text);
+    r.into_bytes()
+}
+
 /// What the kernel's image has beyond others': its own name among its exports, and its debugger data in a section that
 /// is written to, where a search of memory looks for it.
 pub(crate) struct Own<'a> {

@@ -30,10 +30,12 @@ mod record;
 mod tables;
 pub mod triage;
 mod vary;
+mod work;
 
 pub use error::Error;
 pub use machine::{
-    Arch, BugCheck, Call, Code, Cpu, Encoding, Exception, Frame, Gate, Installed, Kernel, Machine, Module,
-    Page, Pdb, Process, Processor, Registers, Stack, Thread, Trap, Unloaded, Verifier, Word,
+    Arch, BugCheck, Call, Code, Cpu, Dpc, Driver, Encoding, Exception, Firmware, Frame, Gate, Installed, Irp,
+    Kernel, Location, Machine, Module, Page, Pdb, Process, Processor, Registers, Slot, Stack, Thread, Trap,
+    Unloaded, Verifier, Word,
 };
 pub use number::{Bytes, Hex};

@@ -1,12 +1,16 @@
 //! What a crashed machine is, as plain data: the form of `samples/*.json`.
 
+mod firmware;
 mod memory;
 mod module;
 mod processor;
+mod work;
 
+pub use firmware::{Firmware, Slot};
 pub use memory::{Call, Code, Frame, Page, Stack, Word};
 pub use module::{Module, Pdb, Unloaded, Verifier};
 pub use processor::{Cpu, Exception, Gate, Processor, Registers, Trap};
+pub use work::{Dpc, Driver, Irp, Location};
 
 use crate::{Bytes, Error, Hex};
 use serde::{Deserialize, Serialize};
@@ -72,6 +76,18 @@ pub struct Machine {
     /// Driver Verifier's state.
     #[serde(default)]
     pub verifier: Verifier,
+    /// Driver objects, with their devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drivers: Vec<Driver>,
+    /// Requests to drivers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub irps: Vec<Irp>,
+    /// Deferred procedure calls that wait or run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dpcs: Vec<Dpc>,
+    /// What the firmware tells of the machine; a dump of a machine without it has no such table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
     /// Windows of code that the dump holds.
     #[serde(default)]
     pub code: Vec<Code>,

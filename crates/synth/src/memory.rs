@@ -3,7 +3,7 @@
 use crate::layout::{self, Layout};
 use crate::machine::{Arch, Call, Machine, Stack};
 use crate::physical::shape::Shape;
-use crate::{Error, context, image, objects};
+use crate::{Error, context, image, objects, work};
 use std::collections::BTreeMap;
 
 /// The largest stack that is taken: ten times what Windows gives a thread.
@@ -74,6 +74,7 @@ fn lay_out(machine: &Machine, layout: &Layout) -> Result<Image, Error> {
         |stack: &Block| machine.processors.iter().any(|p| stack.from(p.registers.rsp.0).is_some());
     blocks.extend(stacks.iter().filter(|stack| !stands_on(stack)).cloned());
     blocks.extend(machine.memory.iter().map(|m| Block { at: m.at.0, bytes: m.bytes.0.clone() }));
+    blocks.extend(work::blocks(machine, layout)?);
     blocks.extend(code(machine)?);
     blocks.extend(windows(machine)?);
     blocks.extend(page_entries(machine)?);
@@ -126,7 +127,14 @@ fn stack(arch: Arch, stack: &Stack) -> Result<Block, Error> {
                 put(frame.sp.0, next.sp.0, &what)?;
                 put(frame.sp.0.wrapping_add(4), frame.ret.0, &what)?;
             }
-            Arch::X64 | Arch::Arm64 => put(next.sp.0.wrapping_sub(8), frame.ret.0, &what)?,
+            // A frame record: the caller's x29, which leads to the caller's record, and above that where it returns to. What
+            // has no frame of its own has its return address in x30.
+            Arch::Arm64 if frame.sp == next.sp => {}
+            Arch::Arm64 => {
+                put(frame.sp.0, next.sp.0, &what)?;
+                put(frame.sp.0.wrapping_add(8), frame.ret.0, &what)?;
+            }
+            Arch::X64 => put(next.sp.0.wrapping_sub(8), frame.ret.0, &what)?,
         }
     }
     for word in &stack.words {

@@ -3,7 +3,7 @@
 use crate::layout::Layout;
 use crate::machine::{Arch, Machine, Process, Processor, Thread};
 use crate::record::{Record, Structure};
-use crate::{Error, context};
+use crate::{Error, context, work};
 use stopcode_base::FileTime;
 
 const DISPATCHER_PROCESS: u8 = 3;
@@ -50,6 +50,7 @@ pub(crate) fn prcb(machine: &Machine, layout: &Layout, cpu: &Processor) -> Resul
     for (field, value) in [("IsrStack", cpu.isr_stack.0), ("KernelDirectoryTableBase", tables)] {
         s.put_if_known(field, &machine.arch.word(value).collect::<Vec<u8>>());
     }
+    work::fill_queue(s.record(), machine, layout, cpu)?;
     s.into_bytes()
 }
 
@@ -92,8 +93,7 @@ pub(crate) fn thread(machine: &Machine, layout: &Layout, thread: &Thread) -> Res
     s.of("_ETHREAD").u64("CreateTime", start_time(machine).0);
     s.pointer("StartAddress", thread.start_address.0).pointer("Win32StartAddress", thread.start_address.0);
     s.links("Cid", (process.id.0, thread.id.0));
-    let irps = thread.at.0.wrapping_add(layout.field("_ETHREAD", "IrpList")? as u64);
-    s.links("IrpList", (irps, irps));
+    s.links("IrpList", work::list_of(machine, layout, thread.at.0, None)?);
     s.links("ThreadListEntry", thread_links(machine, layout, thread, "_ETHREAD", "_EPROCESS"));
     s.into_bytes()
 }

@@ -11,6 +11,7 @@
 #![allow(clippy::large_types_passed_by_value, reason = "a register set is a value: who gets one changes it")]
 
 mod access;
+mod arm64;
 mod driver;
 mod kernel;
 mod pool;
@@ -20,7 +21,7 @@ mod scene;
 mod stack;
 mod whea;
 
-use crate::machine::Machine;
+use crate::machine::{Arch, Machine};
 use crate::{Error, Hex};
 use rng::Rng;
 use scene::Scene;
@@ -122,6 +123,19 @@ impl Class {
         name
     }
 
+    /// True for the classes that machines of the architecture are planted with: on ARM64 those whose exception leaves its
+    /// record and context on the stack, for trap frames have no public layout there.
+    #[must_use]
+    pub fn is_of(self, arch: Arch) -> bool {
+        match arch {
+            Arch::X64 => true,
+            Arch::Arm64 => {
+                matches!(self, Self::PointerBit | Self::UseAfterFree | Self::NullBit | Self::NullDereference)
+            }
+            Arch::X86 => false,
+        }
+    }
+
     /// Builds that stop in this way: fast fail came with Windows 8, and the pool of Windows 10 2004 is another one.
     fn fits(self, build: u32) -> bool {
         match self {
@@ -218,9 +232,7 @@ struct Plot {
 /// # Errors
 /// None that a seed brings about; those of [`crate::container::write`] would come from the description.
 pub fn plant(seed: u64, class: Class) -> Result<(Machine, Truth), Error> {
-    // A twin draws the same numbers up to where it differs.
-    let rng = Rng::new(seed ^ ((class.place() as u64 / 2) << 48));
-    let mut scene = Scene::fitting(rng, |build| class.fits(build))?;
+    let mut scene = Scene::fitting(rng(seed, class), |build| class.fits(build))?;
     let hardware = class.is_hardware();
     let plot = match class {
         Class::PointerBit | Class::UseAfterFree => access::pointer(&mut scene, hardware),
@@ -234,18 +246,44 @@ pub fn plant(seed: u64, class: Class) -> Result<(Machine, Truth), Error> {
         Class::MachineCheck | Class::MachineCheckByDriver => whea::machine_check(&mut scene, hardware),
         Class::PcieError | Class::PcieErrorByDriver => whea::pcie(&mut scene, hardware),
     };
-    let driver = scene.driver.name.clone();
     let machine = scene.finish();
-    let truth = Truth {
+    let truth = truth(seed, class, &machine, plot);
+    Ok((machine, truth))
+}
+
+/// The same on a processor of another architecture.
+///
+/// # Errors
+/// [`Error::Contradiction`] for a class that [is not planted](Class::is_of) there.
+pub fn plant_on(arch: Arch, seed: u64, class: Class) -> Result<(Machine, Truth), Error> {
+    if !class.is_of(arch) {
+        return Err(Error::Contradiction(format!("{}, which is not planted on {arch:?}", class.name())));
+    }
+    if arch == Arch::X64 {
+        return plant(seed, class);
+    }
+    let (machine, plot) = arm64::plant(rng(seed, class), class)?;
+    let truth = truth(seed, class, &machine, plot);
+    Ok((machine, truth))
+}
+
+/// A twin draws the same numbers up to where it differs.
+fn rng(seed: u64, class: Class) -> Rng {
+    Rng::new(seed ^ ((class.place() as u64 / 2) << 48))
+}
+
+/// The driver with the fault is the last module that was loaded.
+fn truth(seed: u64, class: Class, machine: &Machine, plot: Plot) -> Truth {
+    let path = machine.modules.last().map_or("", |module| module.path.as_str());
+    Truth {
         seed,
         class,
-        hardware,
+        hardware: class.is_hardware(),
         culprit: plot.culprit,
         stop_code: machine.bug_check.code,
         build: machine.build,
-        driver,
+        driver: path.rsplit('\\').next().unwrap_or_default().to_owned(),
         flip: plot.flip,
         story: plot.story,
-    };
-    Ok((machine, truth))
+    }
 }

@@ -38,7 +38,8 @@ pub(super) const COMMAND: Command = Command {
             output.line(format!("({source})"))?;
             return show(session, exception, flags, output);
         }
-        let record = ExceptionRecord::read(machine.memory(), at).map_err(|miss| {
+        let read = if output.arch() == Arch::X86 { ExceptionRecord::read32 } else { ExceptionRecord::read };
+        let record = read(machine.memory(), at).map_err(|miss| {
             Stop::Unknown(format!("the exception record at {}: {}", output.at(at), miss.reason))
         })?;
         show(session, &of_record(&record), Some(record.flags), output)

@@ -142,7 +142,7 @@ fn from_header(core: &Core, own: impl FnOnce() -> Option<Registers>) -> Option<C
 /// record is used last, and not where it is the bug check's breakpoint.
 pub(crate) fn exception(core: &Core) -> Fact<Exception> {
     for (number, at) in arguments(core, ParamKind::ExceptionRecordPtr) {
-        if let Ok(record) = ExceptionRecord::read(core.memory(), VirtAddr(at)).map(of_record)
+        if let Some(record) = record_at(core, VirtAddr(at)).map(of_record)
             && record.code != 0
         {
             return Fact::known(record, format!("exception record at Arg{number}"));
@@ -166,6 +166,22 @@ fn of_record(record: ExceptionRecord) -> Exception {
     Exception { code: record.code, address: record.address, parameters: record.parameters }
 }
 
+fn record_at(core: &Core, at: VirtAddr) -> Option<ExceptionRecord> {
+    let read = if core.arch == Arch::X86 { ExceptionRecord::read32 } else { ExceptionRecord::read };
+    read(core.memory(), at).ok()
+}
+
+/// The exception record of this code and address that was dispatched last: nothing points to it where a system service had
+/// the exception, but the kernel built it on the crashed thread's stack.
+fn record_on_stack(core: &Core, code: u32, address: VirtAddr) -> Option<(VirtAddr, ExceptionRecord)> {
+    let stack = saved_stack(core)?;
+    let size = stack.high.offset_from(stack.low)?.min(LARGEST_STACK);
+    let places = (0..size / 8).map(|index| stack.low.plus(8 * index));
+    let candidates = places.filter(|at| core.memory().read_u32(*at) == Ok(code));
+    let mut records = candidates.filter_map(|at| Some((at, record_at(core, at)?)));
+    records.find(|(_, record)| record.code == code && record.address == address)
+}
+
 /// Bug checks that pass the exception's code and address as arguments; 0x1E passes its first two parameters as well.
 fn from_codes(core: &Core) -> Option<Fact<Exception>> {
     let stop = core.stop();
@@ -174,6 +190,13 @@ fn from_codes(core: &Core) -> Option<Fact<Exception>> {
         return None;
     }
     let [code, address, third, fourth] = stop.arguments;
+    if base == 0x3b
+        && let Some((at, record)) = record_on_stack(core, code as u32, VirtAddr(address))
+    {
+        let source =
+            format!("exception record {at:#} on the stack, whose code and address are Arg1 and Arg2");
+        return Some(Fact::known(of_record(record), source));
+    }
     let parameters = if base == 0x1e { vec![third, fourth] } else { Vec::new() };
     Some(Fact::known(
         Exception { code: code as u32, address: VirtAddr(address), parameters },

@@ -4,6 +4,7 @@ use crate::core::Core;
 use crate::processors::all;
 use crate::processors::current;
 use crate::reading::bytes::Bytes;
+use crate::reading::list::{self, Listed};
 use crate::reading::object::Object;
 use crate::threads::crashing;
 use stopcode_base::{Arch, Fact, VirtAddr};
@@ -54,7 +55,7 @@ pub struct IpiState {
 }
 
 /// Deferred procedure calls of a processor.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct DpcState {
     /// DPCs waiting in the normal queue.
     pub depth: Fact<u32>,
@@ -64,6 +65,8 @@ pub struct DpcState {
     pub routine_active: Fact<u8>,
     /// The DPC that runs, where this kernel notes it; null if none does.
     pub active: Fact<VirtAddr>,
+    /// The KDPCs in the normal queue.
+    pub waiting: Fact<Listed>,
     /// First address past the stack DPCs run on.
     pub stack: Fact<VirtAddr>,
     /// Ticks spent in the DPC that runs.
@@ -347,10 +350,34 @@ fn dpc(core: &Core, prcb: &Object<'_>) -> DpcState {
             Ok(at) => Object::new(core, "_KDPC_DATA", at).pointer("ActiveDpc"),
             Err(reason) => Fact::missing(reason),
         },
+        waiting: match inside(&normal) {
+            Ok(at) => queue(core, at),
+            Err(reason) => Fact::missing(reason),
+        },
         stack: prcb.pointer("DpcStack"),
         time_count: prcb.u32("DpcTimeCount"),
         time_limit: prcb.u32("DpcTimeLimit"),
         watchdog_count: prcb.u32("DpcWatchdogCount"),
+    }
+}
+
+/// The KDPCs in a queue. Up to Windows 7 it is a list that leads both ways, later one that leads forwards only.
+fn queue(core: &Core, data: VirtAddr) -> Fact<Listed> {
+    let queue = Object::new(core, "_KDPC_DATA", data);
+    let link = match Object::new(core, "_KDPC", VirtAddr(0)).address_of("DpcListEntry") {
+        Fact::Known { value, .. } => value.0,
+        Fact::Missing { reason } => return Fact::Missing { reason },
+    };
+    let (walked, source) = match (queue.address_of("DpcListHead"), queue.address_of("DpcList")) {
+        (Fact::Known { value, source }, _) => (list::walk(core.memory(), core.arch, value, link), source),
+        (_, Fact::Known { value, source }) => {
+            (list::walk_one_way(core.memory(), core.arch, value, link), source)
+        }
+        (_, Fact::Missing { reason }) => return Fact::Missing { reason },
+    };
+    match walked {
+        Ok(listed) => Fact::Known { value: listed, source },
+        Err(reason) => Fact::missing(reason),
     }
 }
 

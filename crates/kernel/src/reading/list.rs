@@ -40,6 +40,45 @@ pub(crate) fn walk(memory: &dyn Memory, arch: Arch, head: VirtAddr, offset: u64)
     Ok(Listed { entries, broken })
 }
 
+/// The structures on the list of `SINGLE_LIST_ENTRY` at `head`, whose last link is null; `offset` is where a structure has its
+/// link.
+///
+/// # Errors
+/// If the head itself cannot be read: why.
+pub(crate) fn walk_one_way(
+    memory: &dyn Memory,
+    arch: Arch,
+    head: VirtAddr,
+    offset: u64,
+) -> Result<Listed, String> {
+    let mut next = memory
+        .read_word(arch, head)
+        .map_err(|miss| format!("the list's head at {}: {}", arch.windbg(head), miss.reason))?;
+    let mut listed = Listed { entries: Vec::new(), broken: None };
+    let mut seen = HashSet::new();
+    while next != 0 && listed.broken.is_none() {
+        let at = VirtAddr(next);
+        if !arch.is_kernel(at) {
+            listed.broken = Some(format!("a link leads to {}, no kernel address", arch.windbg(at)));
+        } else if !seen.insert(at) {
+            listed.broken = Some(format!("the link to {} leads back into the list", arch.windbg(at)));
+        } else if seen.len() > MOST_ENTRIES {
+            listed.broken = Some(format!("cut off after {MOST_ENTRIES} entries"));
+        } else {
+            match memory.read_word(arch, at) {
+                Ok(link) => {
+                    listed.entries.push(at.minus(offset));
+                    next = link;
+                }
+                Err(miss) => {
+                    listed.broken = Some(format!("the link at {}: {}", arch.windbg(at), miss.reason));
+                }
+            }
+        }
+    }
+    Ok(listed)
+}
+
 /// Follows the links at `side` (0 forwards, a pointer's size backwards) of each entry to one that was seen before.
 fn follow(
     memory: &dyn Memory,
@@ -154,5 +193,28 @@ mod tests {
             prop_assert_eq!(once.len(), list.entries.len());
             prop_assert!(list.entries.len() < 12);
         }
+    }
+
+    #[test]
+    fn a_list_one_way_ends_at_null_or_where_it_breaks() {
+        let walked = |links: &[u64]| {
+            let bytes: Vec<u8> = links.iter().flat_map(|link| link.to_le_bytes()).collect();
+            let memory = SliceMemory { base: VirtAddr(BASE), bytes: &bytes };
+            walk_one_way(&memory, Arch::X64, VirtAddr(BASE), 0)
+        };
+        let at = |n: u64| BASE + 8 * n;
+        let whole = walked(&[at(2), 0, at(1)]).unwrap();
+        assert_eq!(whole, Listed { entries: vec![VirtAddr(at(2)), VirtAddr(at(1))], broken: None });
+        assert!(walked(&[0]).unwrap().entries.is_empty());
+        for (links, found, why) in [
+            (vec![at(1), at(1)], 1, "back into the list"),
+            (vec![at(1), 0x1234], 1, "no kernel address"),
+            (vec![at(1), at(9)], 1, "the link at"),
+        ] {
+            let list = walked(&links).unwrap();
+            assert_eq!(list.entries.len(), found, "{why}");
+            assert!(list.broken.unwrap().contains(why));
+        }
+        assert!(walked(&[]).is_err(), "no head");
     }
 }

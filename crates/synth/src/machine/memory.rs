@@ -28,10 +28,11 @@ pub struct Stack {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Frame {
-    /// `Child-SP`: the stack pointer inside this frame. On x86 `ChildEBP`: where it keeps its caller's EBP.
+    /// `Child-SP`: the stack pointer inside this frame. On x86 `ChildEBP`: where it keeps its caller's EBP. On ARM64 where it
+    /// keeps its frame record, the caller's x29 and x30.
     #[serde(alias = "ebp")]
     pub sp: Hex,
-    /// `RetAddr`: where it returns to; lies just below the next frame's `sp`, on x86 just above this one's. Zero ends
+    /// `RetAddr`: where it returns to; lies just below the next frame's `sp`, on x86 and ARM64 just above this one's. Zero ends
     /// the stack.
     pub ret: Hex,
     /// True where `ret` comes from a trap frame: then [`super::Machine::traps`] holds it, and no word is written.

@@ -9,7 +9,7 @@ use stopcode_symbols::{KernelBuild, kernel_builds, symbol_names};
 pub(super) struct Profile {
     pub(super) build: u32,
     /// File version, by which the table of kernels knows it.
-    version: &'static str,
+    pub(super) version: &'static str,
     /// The update whose structures it has; none for what the layouts hold only one of.
     pub(super) revision: Option<u32>,
     /// Zero where it is not known: it is made up then.

@@ -332,7 +332,7 @@ impl Scene {
 }
 
 /// Modules of every system, the kernel first, and where the next one could lie.
-fn modules(rng: &mut Rng, profile: &Profile, nt: u64) -> (Vec<Module>, u64) {
+pub(super) fn modules(rng: &mut Rng, profile: &Profile, nt: u64) -> (Vec<Module>, u64) {
     const SYSTEM: [(&str, u64); 16] = [
         ("hal.dll", 0x4_9000),
         ("kdcom.dll", 0xb000),
@@ -380,7 +380,7 @@ fn modules(rng: &mut Rng, profile: &Profile, nt: u64) -> (Vec<Module>, u64) {
 }
 
 /// A machine without processors and threads.
-fn machine(
+pub(super) fn machine(
     rng: &mut Rng,
     profile: &Profile,
     pte_base: u64,
@@ -425,6 +425,10 @@ fn machine(
             end: Hex(last + 0x1001_0000),
         }],
         verifier: Verifier::default(),
+        drivers: Vec::new(),
+        irps: Vec::new(),
+        dpcs: Vec::new(),
+        firmware: None,
         code: Vec::new(),
         calls: Vec::new(),
         pages: Vec::new(),
@@ -434,7 +438,7 @@ fn machine(
 }
 
 /// The idle process, the system's, and programs.
-fn processes(machine: &mut Machine, rng: &mut Rng, pool: u64, nt: u64, size: u32) {
+pub(super) fn processes(machine: &mut Machine, rng: &mut Rng, pool: u64, nt: u64, size: u32) {
     const PROGRAMS: [&str; 8] = [
         "smss.exe",
         "csrss.exe",
@@ -548,6 +552,21 @@ fn enter(
         return Chain::new(high - STACK, high);
     }
     let high = stacks + (1 + rng.below(0x40)) * STACK_ROOM;
+    run_thread(machine, rng, setting, number, high, pool);
+    Chain::new(high - STACK, high)
+}
+
+/// A thread of its own for a processor, with the stack below `high`.
+pub(super) fn run_thread(
+    machine: &mut Machine,
+    rng: &mut Rng,
+    setting: Setting,
+    number: usize,
+    high: u64,
+    pool: u64,
+) {
+    let Some(cpu) = machine.processors.get_mut(number) else { return };
+    cpu.ipi_frozen = 0;
     let at = pool + 0x8_0080 + rng.below(0x20) * 0x1000;
     cpu.thread = Hex(at);
     cpu.rsp0 = Hex(high - 0x50);
@@ -568,5 +587,4 @@ fn enter(
         teb: Hex(if service { 0x7f_f100_0000 } else { 0 }),
         trap_frame: Hex(0),
     });
-    Chain::new(high - STACK, high)
 }

@@ -1,0 +1,123 @@
+//! Planted faults of ARM64 machines, through the binary: what was planted is what commands show, and stacks lead from the bug
+//! check through the exception into the driver.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests are tests")]
+
+mod common;
+
+use common::{finish, stopcode};
+use serde_json::{Value, json};
+use std::fs::File;
+use stopcode_synth::container::{self, Kind};
+use stopcode_synth::plant::{Class, Truth, plant_on};
+use stopcode_synth::{Arch, Hex, Machine};
+
+const SEEDS: u64 = 6;
+
+fn hex(value: Hex) -> Value {
+    json!(format!("{:#x}", value.0))
+}
+
+/// Plants each class that ARM64 has, as a small dump and as one of pages, and asks `line`, in which AT stands for where the flipped bit is and
+/// RECORD for where the exception record is.
+fn each(line: &str, check: impl Fn(&Machine, &Truth, &[Value], &str)) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("planted.dmp");
+    for class in Class::ALL.into_iter().filter(|class| class.is_of(Arch::Arm64)) {
+        for seed in 0..SEEDS {
+            let (machine, truth) = plant_on(Arch::Arm64, seed, class).unwrap();
+            let at = truth.flip.map_or(0, |flip| flip.at.0);
+            let record = machine.exception.as_ref().unwrap().record_at.0;
+            let line = line.replace("AT", &format!("{at:#x}")).replace("RECORD", &format!("{record:#x}"));
+            for kind in [Kind::Triage, Kind::BitmapKernel] {
+                container::write_to(&machine, kind, &mut File::create(&path).unwrap()).unwrap();
+                let mut command = stopcode();
+                let run = finish(command.arg("debug").arg(&path).args(["--format", "json", "-c", &line]));
+                assert_eq!(run.stderr, "");
+                let answers: Vec<Value> =
+                    run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                check(&machine, &truth, &answers, &format!("{class:?} {seed} {kind:?}: {}", run.stdout));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_context_is_the_exceptions_and_the_stack_crosses_it() {
+    each(".bugcheck; k; .ecxr; k; .exr RECORD; .exr -1", |machine, truth, answers, what| {
+        assert_eq!(answers[0]["data"]["code"], hex(truth.stop_code), "{what}");
+        let exception = machine.exception.as_ref().unwrap();
+        let described = &machine.stacks[0].frames;
+        let instructions = |answer: &Value| -> Vec<Value> {
+            let frames = answer["data"]["frames"].as_array().unwrap();
+            frames.iter().map(|frame| frame["instruction"].clone()).collect()
+        };
+        // Each frame's return address is where the next one stands.
+        let returns: Vec<Value> =
+            described.iter().map(|frame| frame.ret).filter(|at| at.0 != 0).map(hex).collect();
+        assert_eq!(instructions(&answers[1])[1..], returns, "{what}");
+        let shown = &answers[2]["data"];
+        assert_eq!(shown["instruction"], hex(exception.registers.rip), "{what}");
+        assert_eq!(shown["stack_pointer"], hex(exception.registers.rsp), "{what}");
+        for (number, value) in exception.registers.x.into_iter().enumerate() {
+            assert_eq!(shown["registers"][format!("x{number}")], hex(value), "{what}: x{number}");
+        }
+        let interrupted = described.iter().position(|frame| frame.ret == exception.registers.rip).unwrap();
+        assert_eq!(instructions(&answers[3]), returns[interrupted..], "{what}");
+        let frames = answers[3]["data"]["frames"].as_array().unwrap();
+        let module = truth.driver.trim_end_matches(".sys");
+        for frame in &frames[..2] {
+            let name = frame["module"].as_str().unwrap();
+            assert!(name.eq_ignore_ascii_case(module), "{what}: {name}");
+        }
+        // No argument of 0x3B leads to the record: it is found on the stack.
+        for answer in &answers[4..6] {
+            assert_eq!(answer["data"]["code"], hex(exception.code), "{what}");
+            let information: Vec<Value> = exception.information.iter().copied().map(hex).collect();
+            assert_eq!(answer["data"]["parameters"], json!(information), "{what}");
+        }
+    });
+}
+
+/// The instruction reads or writes by way of a register that came from where the flip is, and the dump holds the flipped value.
+#[test]
+fn a_flip_is_one_bit_and_what_the_driver_used() {
+    each("dq AT L1; .ecxr; .exr RECORD", |machine, truth, answers, what| {
+        let registers = machine.exception.as_ref().unwrap().registers;
+        let Some(flip) = truth.flip else {
+            assert!(!truth.hardware, "{what}");
+            return;
+        };
+        assert_eq!(flip.was.0 ^ flip.is.0, 1 << flip.bit, "{what}");
+        assert_eq!(answers[0]["data"]["values"], json!([hex(flip.is)]), "{what}");
+        let text = answers[1]["data"]["code"]["text"].as_str().unwrap();
+        let base: usize = text
+            .split("[x")
+            .nth(1)
+            .and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
+            .unwrap_or_else(|| panic!("{what}: {text}"));
+        assert_eq!(registers.x[base], flip.is, "{what}");
+        let touched = answers[2]["data"]["parameters"][1].as_str().unwrap();
+        let touched = u64::from_str_radix(touched.trim_start_matches("0x"), 16).unwrap();
+        assert!(touched.wrapping_sub(flip.is.0) < 0x80, "{what}");
+        let writes = answers[2]["data"]["parameters"][0] == "0x1";
+        assert_eq!(text.starts_with("st"), writes, "{what}: {text}");
+    });
+}
+
+/// One stop code and one machine for both, but for what is planted; who is at fault is not who was the victim.
+#[test]
+fn a_fault_of_the_hardware_has_a_twin() {
+    for class in Class::ALL.into_iter().filter(|class| class.is_of(Arch::Arm64) && class.is_hardware()) {
+        for seed in 0..4 * SEEDS {
+            let (machine, truth) = plant_on(Arch::Arm64, seed, class).unwrap();
+            let (other, twin) = plant_on(Arch::Arm64, seed, class.twin()).unwrap();
+            assert!(truth.hardware && !twin.hardware);
+            assert_eq!((truth.stop_code, &truth.driver), (twin.stop_code, &twin.driver), "{class:?} {seed}");
+            assert_eq!(machine.modules[0], other.modules[0]);
+            assert_eq!(machine.crash_processor, other.crash_processor);
+        }
+    }
+    let unknown = Class::ALL.into_iter().find(|class| !class.is_of(Arch::Arm64)).unwrap();
+    assert!(plant_on(Arch::Arm64, 1, unknown).is_err(), "not planted there");
+}
