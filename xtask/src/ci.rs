@@ -39,6 +39,7 @@ pub(crate) fn ci(root: &Path) -> anyhow::Result<()> {
             line: "cargo doc --workspace --no-deps --document-private-items --locked".to_owned(),
             settings: vec![("RUSTDOCFLAGS", "-D warnings")],
         },
+        step("the crates a browser needs", IN_A_BROWSER),
         step(
             "licences, bans, sources",
             "cargo deny --offline --locked check licenses bans sources || cargo deny --locked check licenses bans sources",
@@ -47,6 +48,11 @@ pub(crate) fn ci(root: &Path) -> anyhow::Result<()> {
     steps.extend(fuzz::steps(root, FUZZ_SECONDS)?);
     run(root, &steps)
 }
+
+/// All but the host: they must build where there are no files, threads or sockets.
+const IN_A_BROWSER: &str = "if rustup target list --installed | grep -qx wasm32-unknown-unknown; then \
+     cargo check --locked --target wasm32-unknown-unknown -p stopcode-report -p stopcode-commands; \
+     else echo 'SKIPPED: the target wasm32-unknown-unknown is not installed'; fi";
 
 /// What is too slow for the gate.
 pub(crate) fn long(root: &Path) -> anyhow::Result<()> {

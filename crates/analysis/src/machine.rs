@@ -5,8 +5,8 @@ use crate::witness::{Remark, Witness, WitnessKind};
 use std::borrow::Cow;
 use stopcode_base::{Fact, VirtAddr};
 use stopcode_kernel::{
-    Context, ErrorRecord, Exception, Irp, Machine, Module, Place, Processor, Pte, Stack, StopCode, System,
-    Thread, UnloadedModule, Verifier,
+    Context, ErrorRecord, Exception, ImageCheck, Irp, Machine, Module, Place, Processor, Pte, Region, Stack,
+    StopCode, System, Thread, UnloadedModule, Verifier,
 };
 
 /// A [`Witness`] over a dump's machine.
@@ -75,6 +75,12 @@ impl Witness for MachineWitness<'_> {
     }
     fn irp(&self, address: VirtAddr) -> Fact<Irp> {
         self.machine.irp_at(address)
+    }
+    fn region(&self, address: VirtAddr) -> Fact<Region> {
+        self.machine.region(address)
+    }
+    fn check_image(&self, module: &Module) -> Fact<ImageCheck> {
+        self.machine.check_image(module)
     }
     fn remarks(&self) -> &[Remark] {
         &self.remarks

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use stopcode_base::{Fact, VirtAddr};
 use stopcode_kernel::{
-    Context, ErrorRecord, Exception, Irp, Module, Place, Processor, Pte, Stack, StopCode, System, Thread,
-    UnloadedModule, Verifier,
+    Context, ErrorRecord, Exception, ImageCheck, Irp, Module, Place, Processor, Pte, Region, Stack, StopCode,
+    System, Thread, UnloadedModule, Verifier,
 };
 
 /// What kind of witness this is: it bounds what can be proved.
@@ -93,6 +93,15 @@ pub trait Witness {
     /// The I/O request at an address.
     fn irp(&self, _address: VirtAddr) -> Fact<Irp> {
         Fact::missing("no dump to read it from")
+    }
+
+    /// The part of the address space that an address is in.
+    fn region(&self, _address: VirtAddr) -> Fact<Region> {
+        Fact::missing("no dump to read it from")
+    }
+    /// A module's code compared with its file.
+    fn check_image(&self, _module: &Module) -> Fact<ImageCheck> {
+        Fact::missing("no dump to compare")
     }
 
     /// The module an address belongs to.

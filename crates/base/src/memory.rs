@@ -1,6 +1,6 @@
 //! Memory of the crashed machine: bytes at virtual addresses, and a typed reason for every byte that is not there.
 
-use crate::VirtAddr;
+use crate::{Arch, VirtAddr};
 use std::fmt;
 
 /// Why bytes are not there.
@@ -109,6 +109,11 @@ pub trait Memory {
     fn read_u32(&self, at: VirtAddr) -> Result<u32, Miss> {
         let mut b = [0; 4];
         self.read(at, &mut b).map(|()| u32::from_le_bytes(b))
+    }
+
+    /// A word as wide as a pointer of `arch`; of x86 its sign is not extended.
+    fn read_word(&self, arch: Arch, at: VirtAddr) -> Result<u64, Miss> {
+        if arch.pointer_size() == 4 { self.read_u32(at).map(u64::from) } else { self.read_u64(at) }
     }
 
     /// A little-endian 64-bit word.

@@ -107,6 +107,7 @@ pub(crate) const ALL: &[Group] = &[
             &d::WORDS,
             &d::DOUBLES,
             &d::QUADS,
+            &d::POINTERS,
             &d::CHARACTERS,
             &d::BITS,
             &da::DA,

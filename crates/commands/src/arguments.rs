@@ -1,7 +1,7 @@
 //! What stands behind a command's name, read by its definition.
 
 use crate::expression::{ErrorKind, ExpressionError, Names, evaluate, evaluate_start};
-use crate::parameter::{Kind, Parameter};
+use crate::parameter::{Kind, POINTER, Parameter};
 use stopcode_base::VirtAddr;
 
 /// A range of memory.
@@ -83,6 +83,7 @@ impl<'l> Arguments<'l> {
                     (Value::Number(value), behind)
                 }
                 Kind::Range { unit, count } => {
+                    let unit = if unit == POINTER { names.pointer_size() as u64 } else { unit };
                     let (range, behind) = range(rest, unit, count, names)?;
                     (Value::Range(range), behind)
                 }

@@ -19,7 +19,6 @@ mod expression;
 mod line;
 mod output;
 mod parameter;
-mod pattern;
 mod pseudo;
 mod registers;
 mod registry;

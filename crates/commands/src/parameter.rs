@@ -10,6 +10,9 @@ pub struct Parameter {
     pub required: bool,
 }
 
+/// Stands for the bytes of a pointer of the machine.
+pub(crate) const POINTER: u64 = 0;
+
 /// What may stand for an argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -21,7 +24,7 @@ pub enum Kind {
     Expression,
     /// An address, and `L` with a count of elements or a last address; `count` elements of `unit` bytes where neither stands.
     Range {
-        /// Bytes of an element.
+        /// Bytes of an element, or [`POINTER`].
         unit: u64,
         /// Elements shown by default.
         count: u64,

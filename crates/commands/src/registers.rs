@@ -59,8 +59,8 @@ fn x86(registers: &X86Registers, scope: &Scope, name: &str) -> Option<Result<u64
     x64(&KnownRegisters::from(*registers).registers, scope, name)
 }
 
-/// A control, debug or table register of an x64 processor, as it was saved when the processor was stopped. `None` if there is
-/// none of this name.
+/// A control, debug or table register of an x64 or x86 processor, as it was saved when the processor was stopped. `None` if
+/// there is none of this name.
 pub(crate) fn special(machine: &Machine, processor: u32, name: &str) -> Option<Result<u64, String>> {
     const NAMES: [&str; 18] = [
         "cr0", "cr2", "cr3", "cr4", "cr8", "dr0", "dr1", "dr2", "dr3", "dr6", "dr7", "gdtr", "gdtl", "idtr",
@@ -77,26 +77,26 @@ pub(crate) fn special(machine: &Machine, processor: u32, name: &str) -> Option<R
     };
     let [dr0, dr1, dr2, dr3, dr6, dr7] = special.debug;
     let values = [
-        special.cr0,
-        special.cr2,
-        special.cr3,
-        special.cr4,
+        Some(special.cr0),
+        Some(special.cr2),
+        Some(special.cr3),
+        Some(special.cr4),
         special.cr8,
-        dr0,
-        dr1,
-        dr2,
-        dr3,
-        dr6,
-        dr7,
-        special.gdtr.base.0,
-        special.gdtr.limit.into(),
-        special.idtr.base.0,
-        special.idtr.limit.into(),
-        special.tr.into(),
-        special.ldtr.into(),
-        special.mxcsr.into(),
+        Some(dr0),
+        Some(dr1),
+        Some(dr2),
+        Some(dr3),
+        Some(dr6),
+        Some(dr7),
+        Some(special.gdtr.base.0),
+        Some(special.gdtr.limit.into()),
+        Some(special.idtr.base.0),
+        Some(special.idtr.limit.into()),
+        Some(special.tr.into()),
+        Some(special.ldtr.into()),
+        special.mxcsr.map(u64::from),
     ];
-    values.get(number).copied().map(Ok)
+    values.get(number).copied()?.map(Ok)
 }
 
 /// Flags that `r` shows.

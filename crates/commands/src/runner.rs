@@ -29,7 +29,7 @@ pub fn run(session: &mut Session, line: &str) -> Vec<Answer> {
 /// Runs one command.
 pub fn run_one(session: &mut Session, text: &str) -> Answer {
     let text = text.trim();
-    let mut output = Output::new(session.cancel_flag());
+    let mut output = Output::new(session.machine().arch(), session.cancel_flag());
     let outcome = outcome(session, text, &mut output);
     let (shown, note) = output.into_parts();
     ended(visible(text), shown, note, outcome)

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use stopcode_analysis::{MachineWitness, Verdict, judge};
-use stopcode_base::{Memory, PhysAddr, VirtAddr};
+use stopcode_base::{Fact, Memory, PhysAddr, VirtAddr};
 use stopcode_dump::paging::AddressSpace;
 use stopcode_kernel::{Machine, Module, Processor};
 
@@ -211,8 +211,13 @@ impl Session {
         }
         let thread = self.thread()?;
         let offset = self.machine.dump().kdbg().and_then(|kdbg| kdbg.offset("OffsetKThreadApcProcess"));
-        let offset =
-            offset.ok_or("the debugger data of this dump does not tell where a thread names its process")?;
+        let Some(offset) = offset else {
+            let told = match self.machine.thread_at(thread) {
+                Fact::Known { value, .. } => value.attached_process,
+                Fact::Missing { reason } => Fact::Missing { reason },
+            };
+            return told.get().ok_or_else(|| told.reason().unwrap_or_default().to_owned());
+        };
         self.read(thread.0.wrapping_add(offset as u64), self.pointer_size())
             .map(VirtAddr)
             .map_err(|why| format!("KTHREAD.ApcState.Process: {why}"))

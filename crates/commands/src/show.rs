@@ -1,7 +1,7 @@
 //! How addresses, places and times are written.
 
 use serde_json::Value;
-use stopcode_base::{FileTime, VirtAddr};
+use stopcode_base::{Arch, FileTime, VirtAddr};
 use stopcode_kernel::Place;
 
 /// A number as data: `0x` and lower-case hex.
@@ -12,6 +12,11 @@ pub(crate) fn hex(value: impl Into<u64>) -> Value {
 /// An address as data.
 pub(crate) fn address(at: VirtAddr) -> Value {
     hex(at.0)
+}
+
+/// A word as wide as a register, in as many digits and without the back quote.
+pub(crate) fn word(arch: Arch, value: u64) -> String {
+    format!("{value:0width$x}", width = arch.pointer_size() as usize * 2)
 }
 
 /// A 64-bit value in WinDbg's form.

@@ -1,7 +1,6 @@
 //! Symbols by name, over all modules.
 
-use crate::pattern::fits;
-use stopcode_base::VirtAddr;
+use stopcode_base::{VirtAddr, fits};
 use stopcode_kernel::{Machine, Module};
 use stopcode_symbols::demangle;
 

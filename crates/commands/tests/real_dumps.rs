@@ -17,8 +17,8 @@ fn questions() -> Vec<String> {
     let bare = commands().filter(|command| command.parameters.iter().all(|parameter| !parameter.required));
     let bare = bare.filter(|command| command.name != "q").map(|command| command.name.to_owned());
     let examples = commands().flat_map(|command| command.examples.iter().map(|(line, _)| (*line).to_owned()));
-    // Not every machine has a processor 3.
-    let examples = examples.filter(|line| !line.starts_with("~3"));
+    // Not every machine has a processor 2 or 3.
+    let examples = examples.filter(|line| !line.starts_with("~3") && *line != "!pcr 2");
     let asked = [
         "? poi(@$sp) + 8",
         "? @$thread; ? @$proc; ? @$ra; ? @$retreg; ? $bug_param1",

@@ -12,7 +12,7 @@ use crate::stacks::stack::Place;
 use crate::threads::crashing;
 use std::cell::OnceCell;
 use std::path::PathBuf;
-use stopcode_base::{Arch, Memory, VirtAddr, file_name};
+use stopcode_base::{Arch, Memory, Miss, VirtAddr, file_name};
 use stopcode_dump::Dump;
 use stopcode_knowledge as knowledge;
 use stopcode_symbols::{
@@ -61,6 +61,29 @@ impl Core {
 
     pub(crate) fn memory(&self) -> &dyn Memory {
         &self.dump
+    }
+
+    /// The pointer at an address.
+    pub(crate) fn pointer(&self, at: VirtAddr) -> Result<VirtAddr, Miss> {
+        self.dump.read_word(self.arch, at).map(VirtAddr)
+    }
+
+    /// The pointer at an address, if the dump holds it and it leads into the kernel.
+    pub(crate) fn kernel_pointer(&self, at: VirtAddr) -> Option<VirtAddr> {
+        self.pointer(at).ok().filter(|pointer| self.arch.is_kernel(*pointer))
+    }
+
+    /// Where `KPRCB` keeps its current thread, and after that the next and the idle one: behind what a pointer has room
+    /// for, in every kernel.
+    pub(crate) fn current_thread_offset(&self) -> u64 {
+        let stated = self.kdbg_offset("OffsetPrcbCurrentThread");
+        stated.or_else(|| self.field("_KPRCB", "CurrentThread")).unwrap_or(self.arch.pointer_size())
+    }
+
+    /// True for kernels before Windows 7, which number processors with one byte where later ones have four.
+    pub(crate) fn has_short_processor_numbers(&self) -> bool {
+        const FIRST_WITH_GROUPS: u32 = 7600;
+        self.dump.header().minor_version < FIRST_WITH_GROUPS
     }
 
     /// The images of the modules, as far as memory and files hold them.

@@ -1,16 +1,66 @@
-//! I/O request packets. Their layout is that of the public `wdm.h`, the same in every 64-bit kernel.
+//! I/O request packets. Their layout is that of the public `wdm.h`, the same in every kernel of one width.
 
 use crate::core::Core;
-use crate::reading::bytes::Bytes;
-use stopcode_base::{Fact, Memory, VirtAddr, visible};
+use crate::reading::bytes::{Bytes, word};
+use stopcode_base::{Arch, Fact, VirtAddr, visible};
 
 /// `IO_TYPE_IRP`, `IO_TYPE_DEVICE`, `IO_TYPE_DRIVER`.
 const IRP_TYPE: u16 = 6;
 const DEVICE_TYPE: u16 = 3;
 const DRIVER_TYPE: u16 = 4;
-/// Bytes of an IRP before its stack locations, and of each of those.
-const IRP_SIZE: u64 = 0xd0;
-const LOCATION_SIZE: u64 = 0x48;
+/// Bytes of the larger of the two forms.
+const MOST_IRP: usize = 0xd0;
+const MOST_LOCATION: usize = 0x48;
+
+/// Where the fields lie.
+struct Shape {
+    /// Bytes of an IRP before its stack locations, and of each of those.
+    irp: usize,
+    location: usize,
+    mdl: usize,
+    status: usize,
+    /// `PendingReturned`, with `StackCount`, `CurrentLocation` and `Cancel` behind it.
+    pending_returned: usize,
+    cancel_routine: usize,
+    thread: usize,
+    /// Of a stack location: its parameters, then device, file object, completion routine and context, a pointer each.
+    arguments: usize,
+    device: usize,
+    /// `DRIVER_OBJECT.DriverName`.
+    driver_name: u64,
+}
+
+impl Shape {
+    const fn of(arch: Arch) -> Self {
+        match arch {
+            Arch::X86 => Self {
+                irp: 0x70,
+                location: 0x24,
+                mdl: 4,
+                status: 0x18,
+                pending_returned: 0x21,
+                cancel_routine: 0x38,
+                thread: 0x50,
+                arguments: 4,
+                device: 0x14,
+                driver_name: 0x1c,
+            },
+            _ => Self {
+                irp: MOST_IRP,
+                location: MOST_LOCATION,
+                mdl: 8,
+                status: 0x30,
+                pending_returned: 0x41,
+                cancel_routine: 0x68,
+                thread: 0x98,
+                arguments: 8,
+                device: 0x28,
+                driver_name: 0x38,
+            },
+        }
+    }
+}
+
 /// Longest name of a driver that is read, in bytes.
 const LONGEST_NAME: u16 = 512;
 
@@ -105,35 +155,37 @@ pub fn major_name(major: u8) -> Option<&'static str> {
 
 /// The IRP at `address`; missing if the dump does not hold it, or if that is none.
 pub(crate) fn irp(core: &Core, address: VirtAddr) -> Fact<Irp> {
-    let memory = core.memory();
-    let mut header = [0; IRP_SIZE as usize];
-    if let Err(miss) = memory.read(address, &mut header) {
-        return Fact::missing(format!("the IRP at {}: {}", address.windbg(), miss.reason));
+    let (memory, arch, shape) = (core.memory(), core.arch, Shape::of(core.arch));
+    let mut room = [0; MOST_IRP];
+    let header = room.get_mut(..shape.irp).unwrap_or_default();
+    if let Err(miss) = memory.read(address, header) {
+        return Fact::missing(format!("the IRP at {}: {}", arch.windbg(address), miss.reason));
     }
-    let fields = Bytes(&header);
+    let fields = Bytes(header);
     let kind = fields.u16(0).unwrap_or(0);
     let size = fields.u16(2).unwrap_or(0);
-    let (count, current) = (fields.u8(0x42).unwrap_or(0), fields.u8(0x43).unwrap_or(0));
-    let needed = IRP_SIZE + u64::from(count) * LOCATION_SIZE;
-    if kind != IRP_TYPE || u64::from(size) < needed || current > count.saturating_add(2) {
+    let byte = |behind: usize| fields.u8(shape.pending_returned + behind).unwrap_or(0);
+    let (count, current) = (byte(1), byte(2));
+    let needed = shape.irp + usize::from(count) * shape.location;
+    if kind != IRP_TYPE || usize::from(size) < needed || current > count.saturating_add(2) {
         return Fact::missing(format!(
             "what lies at {} is no IRP: type {kind}, size {size:#x}, {count} stack locations",
-            address.windbg()
+            arch.windbg(address)
         ));
     }
-    let pointer = |at| VirtAddr(fields.u64(at).unwrap_or(0));
-    let locations = (0..u64::from(count))
-        .map_while(|index| location(memory, address.plus(IRP_SIZE + index * LOCATION_SIZE)));
+    let pointer = |at: usize| VirtAddr(word(arch, header, at as u64).unwrap_or(0));
+    let locations = (0..usize::from(count))
+        .map_while(|index| location(core, &shape, address.plus((shape.irp + index * shape.location) as u64)));
     Fact::known(
         Irp {
             address,
             size,
-            status: fields.u32(0x30).unwrap_or(0),
-            pending_returned: fields.u8(0x41) == Some(1),
-            cancel: fields.u8(0x44) == Some(1),
-            cancel_routine: pointer(0x68),
-            mdl: pointer(8),
-            thread: pointer(0x98),
+            status: fields.u32(shape.status).unwrap_or(0),
+            pending_returned: byte(0) == 1,
+            cancel: byte(3) == 1,
+            cancel_routine: pointer(shape.cancel_routine),
+            mdl: pointer(shape.mdl),
+            thread: pointer(shape.thread),
             stack_count: count,
             current_location: current,
             locations: locations.collect(),
@@ -142,40 +194,47 @@ pub(crate) fn irp(core: &Core, address: VirtAddr) -> Fact<Irp> {
     )
 }
 
-fn location(memory: &dyn Memory, address: VirtAddr) -> Option<StackLocation> {
-    let mut raw = [0; LOCATION_SIZE as usize];
-    memory.read(address, &mut raw).ok()?;
-    let fields = Bytes(&raw);
-    let pointer = |at| fields.u64(at).map(VirtAddr);
-    let device = pointer(0x28)?;
+fn location(core: &Core, shape: &Shape, address: VirtAddr) -> Option<StackLocation> {
+    let mut room = [0; MOST_LOCATION];
+    let raw = room.get_mut(..shape.location)?;
+    core.memory().read(address, raw).ok()?;
+    let fields = Bytes(raw);
+    let pointers =
+        |first: usize, index: u64| word(core.arch, raw, first as u64 + index * core.arch.pointer_size());
+    let argument = |index| pointers(shape.arguments, index);
+    let pointer = |index| pointers(shape.device, index).map(VirtAddr);
+    let device = pointer(0)?;
     Some(StackLocation {
         address,
         major: fields.u8(0)?,
         minor: fields.u8(1)?,
         flags: fields.u8(2)?,
         control: fields.u8(3)?,
-        arguments: [fields.u64(8)?, fields.u64(0x10)?, fields.u64(0x18)?, fields.u64(0x20)?],
+        arguments: [argument(0)?, argument(1)?, argument(2)?, argument(3)?],
         device,
-        file: pointer(0x30)?,
-        completion: pointer(0x38)?,
-        context: pointer(0x40)?,
-        driver: driver_of(memory, device),
+        file: pointer(1)?,
+        completion: pointer(2)?,
+        context: pointer(3)?,
+        driver: driver_of(core, shape, device),
     })
 }
 
 /// The name of the driver of a device, through `DEVICE_OBJECT.DriverObject` and `DRIVER_OBJECT.DriverName`.
-fn driver_of(memory: &dyn Memory, device: VirtAddr) -> Fact<String> {
-    if !device.is_kernel() {
+fn driver_of(core: &Core, shape: &Shape, device: VirtAddr) -> Fact<String> {
+    /// `DEVICE_OBJECT.DriverObject`, in every kernel.
+    const DRIVER_OBJECT: u64 = 8;
+    let memory = core.memory();
+    if !core.arch.is_kernel(device) {
         return Fact::missing("no device");
     }
     let name = || -> Result<Option<String>, stopcode_base::Miss> {
-        let driver = VirtAddr(memory.read_u64(device.plus(8))?);
+        let driver = core.pointer(device.plus(DRIVER_OBJECT))?;
         if memory.read_u16(device)? != DEVICE_TYPE || memory.read_u16(driver)? != DRIVER_TYPE {
             return Ok(None);
         }
-        let size = memory.read_u16(driver.plus(0x38))?.min(LONGEST_NAME);
-        let mut raw = vec![0; usize::from(size)];
-        memory.read(VirtAddr(memory.read_u64(driver.plus(0x40))?), &mut raw)?;
+        let name = driver.plus(shape.driver_name);
+        let mut raw = vec![0; usize::from(memory.read_u16(name)?.min(LONGEST_NAME))];
+        memory.read(core.pointer(name.plus(core.arch.pointer_size()))?, &mut raw)?;
         let units: Vec<u16> =
             raw.chunks_exact(2).filter_map(|pair| pair.try_into().ok().map(u16::from_le_bytes)).collect();
         Ok(Some(visible(&String::from_utf16_lossy(&units))))

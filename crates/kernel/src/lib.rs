@@ -40,6 +40,7 @@ pub use processors::descriptors::{IdtEntry, TaskState};
 pub use processors::state::{
     CpuModel, DpcState, IpiState, ProcessorState, SavedMsrs, SpecialRegisters, TableRegister,
 };
+pub use processors::trap::Trapped;
 pub use reading::list::Listed;
 pub use region::{Region, RegionKind};
 pub use stacks::stack::{

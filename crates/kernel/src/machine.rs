@@ -15,6 +15,7 @@ use crate::modules::lines::Lines;
 use crate::modules::module::{Module, UnloadedModule};
 use crate::processors::descriptors::{IdtEntry, TaskState};
 use crate::processors::state::ProcessorState;
+use crate::processors::trap::{self, Trapped};
 use crate::processors::{all as processors, context, descriptors, state as processor_state};
 use crate::reading::list::Listed;
 use crate::reading::types;
@@ -200,6 +201,11 @@ impl Machine {
         processor_state::states(&self.core)
     }
 
+    /// What the trap frame at `address` holds, plausible or not; missing if the dump does not hold it.
+    pub fn trap_frame_at(&self, address: VirtAddr) -> Fact<Trapped> {
+        trap::read(&self.core, address)
+    }
+
     /// The thread at `address`; missing if that is none, or not in this dump.
     pub fn thread_at(&self, address: VirtAddr) -> Fact<KernelThread> {
         kernel_thread::thread(&self.core, address)
@@ -273,7 +279,7 @@ impl Machine {
 
     /// The part of the address space that an address is in.
     pub fn region(&self, address: VirtAddr) -> Fact<Region> {
-        region::region(&self.core, address)
+        region::region(&self.core, self.processors(), address)
     }
 
     /// The IRP at `address`; missing if that is none, or not in this dump.

@@ -5,3 +5,4 @@ pub(crate) mod context;
 pub(crate) mod current;
 pub(crate) mod descriptors;
 pub(crate) mod state;
+pub(crate) mod trap;

@@ -1,9 +1,12 @@
 //! What an address of the kernel's half belongs to.
 
 use crate::core::Core;
+use crate::facts::Processor;
 use crate::paging;
 use crate::processors::all;
+use crate::stacks::ranges::of_processor;
 use stopcode_base::{Arch, Fact, VirtAddr};
+use stopcode_unwind::StackKind;
 
 /// A part of the address space.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +19,8 @@ pub struct Region {
     pub end: VirtAddr,
     /// What is more to say: the module's name, whose stack.
     pub name: Option<String>,
+    /// The processor that it belongs to, where it does to one.
+    pub processor: Option<u32>,
 }
 
 /// What a part of the address space is.
@@ -29,7 +34,7 @@ pub enum RegionKind {
     Image,
     /// Where an image was before it was unloaded; may be used for something else since.
     UnloadedImage,
-    /// The kernel stack of a thread.
+    /// The kernel stack of a thread, or one of a processor's own.
     Stack,
     /// The page tables, seen through themselves.
     PageTables,
@@ -73,12 +78,29 @@ impl RegionKind {
     }
 }
 
-/// `KUSER_SHARED_DATA` of the kernel's half, on every 64-bit Windows.
-const SHARED_USER_DATA: u64 = 0xffff_f780_0000_0000;
-/// What the four-level self-map takes.
-const SELF_MAP_SIZE: u64 = 1 << 39;
-/// Highest address of user space, past it.
-const USER_END: u64 = 0x0000_8000_0000_0000;
+/// What is fixed on every Windows of an architecture.
+struct Fixed {
+    /// Highest address of user space, past it.
+    user_end: u64,
+    /// `KUSER_SHARED_DATA` of the kernel's half.
+    shared_user_data: u64,
+    /// What the self-map takes at most: four levels of 64 bits, or x86's with the address extension.
+    self_map_size: u64,
+}
+
+impl Fixed {
+    const fn of(arch: Arch) -> Self {
+        match arch {
+            Arch::X86 => Self { user_end: 1 << 31, shared_user_data: 0xffdf_0000, self_map_size: 0x80_0000 },
+            _ => Self {
+                user_end: 0x0000_8000_0000_0000,
+                shared_user_data: 0xffff_f780_0000_0000,
+                self_map_size: 1 << 39,
+            },
+        }
+    }
+}
+
 /// KPCR with KPRCB where the debugger data do not say how large that is.
 const LEAST_PCR: u64 = 0x1000;
 
@@ -101,31 +123,35 @@ const WINDOWS_7: [(u64, u64, RegionKind); 6] = [
 ];
 
 /// The part `address` is in; the narrowest that is known.
-pub(crate) fn region(core: &Core, address: VirtAddr) -> Fact<Region> {
+pub(crate) fn region(core: &Core, processors: &[Processor], address: VirtAddr) -> Fact<Region> {
     let at = |kind, start, end, name: Option<String>, source: &str| {
-        Fact::known(Region { kind, start: VirtAddr(start), end: VirtAddr(end), name }, source.to_owned())
+        let (start, end) = (VirtAddr(start), VirtAddr(end));
+        Fact::known(Region { kind, start, end, name, processor: None }, source.to_owned())
     };
+    let Fixed { user_end, shared_user_data, self_map_size } = Fixed::of(core.arch);
     if core.arch == Arch::X64 && !address.is_canonical() {
-        return at(RegionKind::NotCanonical, USER_END, 0xffff_8000_0000_0000, None, "bits 63 to 47 differ");
+        return at(RegionKind::NotCanonical, user_end, 0xffff_8000_0000_0000, None, "bits 63 to 47 differ");
     }
-    if address.0 < USER_END {
-        return at(RegionKind::User, 0, USER_END, None, "below the kernel's half");
+    if address.0 < user_end {
+        return at(RegionKind::User, 0, user_end, None, "below the kernel's half");
     }
     if let Some(module) = core.modules.iter().find(|module| module.contains(address)) {
         let name = Some(module.display.clone());
         return at(RegionKind::Image, module.base.0, module.end().0, name, "list of loaded modules");
     }
-    if let Some(found) = stack(core, address).or_else(|| processor(core, address)) {
+    let of_stack = stack(core, address).or_else(|| processors_stack(core, processors, address));
+    if let Some(found) = of_stack.or_else(|| processor(core, address)) {
         return found;
     }
-    if address.page().0 == SHARED_USER_DATA {
-        let end = SHARED_USER_DATA + 0x1000;
-        return at(RegionKind::SharedUserData, SHARED_USER_DATA, end, None, "fixed address");
+    if address.page().0 == shared_user_data {
+        let end = shared_user_data + 0x1000;
+        return at(RegionKind::SharedUserData, shared_user_data, end, None, "fixed address");
     }
     if let Some(base) = paging::pte_base(core)
-        && address.0.wrapping_sub(base) < SELF_MAP_SIZE
+        && address.0.wrapping_sub(base) < self_map_size
     {
-        return at(RegionKind::PageTables, base, base.wrapping_add(SELF_MAP_SIZE), None, "PteBase");
+        let source = if core.arch == Arch::X86 { "fixed address" } else { "PteBase" };
+        return at(RegionKind::PageTables, base, base.wrapping_add(self_map_size), None, source);
     }
     if let Some(found) = by_variables(core, address) {
         return found;
@@ -147,22 +173,38 @@ pub(crate) fn region(core: &Core, address: VirtAddr) -> Fact<Region> {
 
 /// The stack of the thread that ran on the crashed processor, or of another processor's.
 fn stack(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
-    let threads = all::prcbs(core).filter_map(|(prcb, _)| {
-        let offset = core.kdbg_offset("OffsetPrcbCurrentThread").unwrap_or(8);
-        core.memory().read_u64(prcb.plus(offset)).ok().map(VirtAddr)
-    });
+    let threads =
+        all::prcbs(core).filter_map(|(prcb, _)| core.pointer(prcb.plus(core.current_thread_offset())).ok());
     let own = core.thread().address.get();
-    own.into_iter().chain(threads).filter(|thread| thread.is_kernel()).find_map(|thread| {
-        let word =
-            |field| core.memory().read_u64(thread.plus(core.field("_KTHREAD", field)?)).ok().map(VirtAddr);
+    own.into_iter().chain(threads).filter(|thread| core.arch.is_kernel(*thread)).find_map(|thread| {
+        let word = |field| core.pointer(thread.plus(core.field("_KTHREAD", field)?)).ok();
         let (start, end) = (word("StackLimit")?, word("StackBase")?);
-        let name = Some(format!("thread {}", thread.windbg()));
-        (start <= address && address < end && start.is_kernel()).then(|| {
+        let name = Some(format!("thread {}", core.arch.windbg(thread)));
+        (start <= address && address < end && core.arch.is_kernel(start)).then(|| {
             Fact::known(
-                Region { kind: RegionKind::Stack, start, end, name },
+                Region { kind: RegionKind::Stack, start, end, name, processor: None },
                 "KTHREAD.StackLimit and StackBase",
             )
         })
+    })
+}
+
+/// A stack that a processor takes for deferred procedure calls, interrupts or exceptions. Its top is what the processor
+/// holds; how far it reaches down is inferred.
+fn processors_stack(core: &Core, processors: &[Processor], address: VirtAddr) -> Option<Fact<Region>> {
+    processors.iter().find_map(|processor| {
+        let range = of_processor(core, processor.prcb?).into_iter().find(|range| range.contains(address))?;
+        let (what, source) = match range.kind {
+            StackKind::Dpc => ("DPC stack".to_owned(), "KPRCB.DpcStack"),
+            StackKind::Isr => ("interrupt stack".to_owned(), "KPRCB.IsrStack"),
+            StackKind::Exception => ("exception stack".to_owned(), "KPRCB.ExceptionStack"),
+            StackKind::Ist(entry) => (format!("stack {entry} of the interrupt stack table"), "KPCR.TssBase"),
+            StackKind::Thread | StackKind::Expanded | StackKind::Other => return None,
+        };
+        let name = Some(format!("processor {}, {what}", processor.number));
+        let (start, end, number) = (range.low, range.high, Some(processor.number));
+        let region = Region { kind: RegionKind::Stack, start, end, name, processor: number };
+        Some(Fact::known(region, format!("its top: {source}; its size is inferred")))
     })
 }
 
@@ -173,7 +215,8 @@ fn processor(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
         let (start, end) = (prcb.minus(before), prcb.plus(size));
         let name = Some(format!("processor {number}"));
         (start <= address && address < end).then(|| {
-            Fact::known(Region { kind: RegionKind::Processor, start, end, name }, "KiProcessorBlock")
+            let region = Region { kind: RegionKind::Processor, start, end, name, processor: Some(number) };
+            Fact::known(region, "KiProcessorBlock")
         })
     })
 }
@@ -183,14 +226,15 @@ fn by_variables(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
     let kdbg = core.dump.kdbg()?;
     let variable = |name| {
         let at = kdbg.get(name).filter(|at| *at != 0)?;
-        core.memory().read_u64(VirtAddr(at)).ok().map(VirtAddr).filter(|value| value.is_kernel())
+        core.kernel_pointer(VirtAddr(at))
     };
     BY_VARIABLES.iter().find_map(|(first, last, kind)| {
         let (start, last_byte) = (variable(first)?, variable(last)?);
         // Some kernels keep the last byte's address, others the one past it.
         let end = if last_byte.0 & 1 == 1 { last_byte.plus(1) } else { last_byte };
         (start <= address && address < end).then(|| {
-            Fact::known(Region { kind: *kind, start, end, name: None }, format!("{first} and {last}"))
+            let region = Region { kind: *kind, start, end, name: None, processor: None };
+            Fact::known(region, format!("{first} and {last}"))
         })
     })
 }

@@ -24,7 +24,7 @@ pub struct Counter {
     pub value: Fact<u64>,
 }
 
-/// Fields that hold a count, their width in bytes, and what it counts.
+/// Fields that hold a count, their width in bytes on a 64-bit processor, and what it counts. Eight bytes are a pointer's.
 const COUNTERS: [(&str, u8, &str); 20] = [
     ("RaiseIrqls", 4, "raises of IRQL"),
     ("AcquireSpinLocks", 4, "spin locks acquired"),
@@ -62,7 +62,7 @@ pub(crate) fn verifier(core: &Core) -> Fact<VerifierState> {
     };
     let object = Object::new(core, "_MM_DRIVER_VERIFIER_DATA", address);
     let value = |field, width| match width {
-        8 => object.u64(field),
+        8 => object.word(field),
         _ => object.u32(field).map(u64::from),
     };
     let counters = COUNTERS.map(|(field, width, words)| Counter { field, words, value: value(field, width) });

@@ -1,6 +1,6 @@
 //! Decorated C++ names as a debugger shows them.
 
-use crate::table::SymbolKind;
+use crate::kind::SymbolKind;
 use std::borrow::Cow;
 use undname::Flags;
 

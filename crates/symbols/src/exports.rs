@@ -1,6 +1,7 @@
 //! What an image alone tells of names: its exports, and through its function table which function a part is of.
 
-use crate::table::{How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};
+use crate::kind::SymbolKind;
+use crate::table::{How, NewSymbol, Reach, SymbolTable, TableBuilder};
 use std::collections::BTreeMap;
 use stopcode_image::Image;
 

@@ -10,18 +10,10 @@ use std::fmt;
 
 use stopcode_base::Arch;
 
+use crate::field::Field;
 use crate::pack::{self, Set, Type, build_and_revision};
 
 mod inferred;
-
-/// Place of a field in its structure.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Field {
-    /// Bytes from the start of the structure.
-    pub offset: u32,
-    /// For a bit field its first bit, counted from the offset, and how many bits it has.
-    pub bits: Option<(u32, u32)>,
-}
 
 /// Structure sizes a dump gives (KDBG `SizePrcb`, `SizeEThread`, `SizeEProcess`), in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

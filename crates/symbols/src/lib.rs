@@ -15,10 +15,12 @@ mod cache;
 mod demangle;
 mod exports;
 mod fetch;
+mod field;
 mod fingerprint;
 mod isf;
 mod kdbg;
 mod key;
+mod kind;
 mod layout;
 mod name_pack;
 mod names;
@@ -36,19 +38,23 @@ pub use exports::exports;
 pub use fetch::{
     Body, Fetch, FetchError, FetchEvent, Fetched, Head, Limits, Next, Online, Reply, Request, Transport,
 };
+pub use field::Field;
 pub use fingerprint::{Best, Identification, KernelBuild, Pointer, identify, kernel_builds};
 pub use isf::{Isf, IsfError, unpack_xz};
 pub use kdbg::{KdbgOffset, OFFSETS as KDBG_OFFSETS, symbol_names};
 pub use key::PdbKey;
-pub use layout::{Field, KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
+pub use kind::SymbolKind;
+pub use layout::{KnownOffset, Layout, Layouts, NoLayout, Sizes, Wanted};
 pub use name_pack::{NamePack, NamePackError, NamePackWriter, PackedBuild, Packing};
-pub use names::{ImageNames, Wanted as WantedImage};
+pub use names::Wanted as WantedImage;
 pub use pdb::{
     Checksum, CodeFrame, ModuleName, Pdb, PdbError, PdbFile, ReadAt, SourceLine, StackFrame, StackFrames,
 };
-pub use source::{Candidate, MICROSOFT, Progress, Recognized, SourceError, SymbolSource, default_cache};
+pub use source::{
+    Candidate, ImageNames, MICROSOFT, Progress, Recognized, SourceError, SymbolSource, default_cache,
+};
 pub use store::{Place, Store, StoreFile, SymbolPath, unpack_cab};
-pub use table::{Found, How, NewSymbol, Reach, SymbolKind, SymbolTable, TableBuilder};
+pub use table::{Found, How, NewSymbol, Reach, SymbolTable, TableBuilder};
 pub use types::{
     Base, BaseKind, BuiltinTypes, Dt, Enum, IsfTypes, Line, Listing, Member, Members, PdbTypes, Record,
     RecordKind, Role, Text, Type, TypeId, Types, Value, declared,

@@ -19,7 +19,8 @@
 
 use crate::PdbKey;
 use crate::isf::{IsfError, unpack_xz};
-use crate::table::{How, NewSymbol, SymbolKind, SymbolTable, TableBuilder};
+use crate::kind::SymbolKind;
+use crate::table::{How, NewSymbol, SymbolTable, TableBuilder};
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::OnceLock;

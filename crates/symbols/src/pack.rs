@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use stopcode_base::Arch;
 
-use crate::layout::Field;
+use crate::field::Field;
 
 /// One structure as some kernels have it.
 pub(crate) struct Type {

@@ -13,7 +13,8 @@ mod read_at;
 mod records;
 
 use crate::PdbKey;
-use crate::table::{How, NewSymbol, SymbolKind, SymbolTable, TableBuilder};
+use crate::kind::SymbolKind;
+use crate::table::{How, NewSymbol, SymbolTable, TableBuilder};
 pub use file::{Checksum, CodeFrame, ModuleName, PdbFile, SourceLine};
 pub use frames::{StackFrame, StackFrames};
 pub(crate) use msf::{Msf, Stream};

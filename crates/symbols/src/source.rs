@@ -1,14 +1,16 @@
 //! Symbol files on disk: what `--symbols PATH…` names. The only module that touches files.
 
+mod images;
 mod recognize;
 mod walk;
 
+pub(crate) use images::Given;
+pub use images::ImageNames;
 pub use recognize::{Progress, Recognized};
 
 use crate::cache::{self, Cache};
 use crate::isf::{Isf, IsfError, unpack_xz};
 use crate::name_pack::NamePack;
-use crate::names::{Given, ImageNames};
 use crate::store::{MAX_FILE, SymbolPath, read};
 use crate::{Online, PdbKey, SymbolTable};
 use std::collections::HashMap;

@@ -2,6 +2,7 @@
 
 use crate::buckets::Buckets;
 use crate::demangle::windbg_literal;
+use crate::kind::SymbolKind;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -19,50 +20,6 @@ pub enum How {
     Procedure,
     /// A PDB's own record of a variable; private PDBs only.
     Variable,
-}
-
-/// What a symbol names, as far as its name tells: neither ISF nor public symbols say whether it is code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum SymbolKind {
-    /// A decorated function name.
-    Code,
-    /// A decorated variable, an import pointer, a GUID, a vtable.
-    Data,
-    /// A string literal (`??_C@`): data; and where basic-block optimisation moved one into the code
-    /// (`FNODOBFM`), the only name near the cold parts of functions.
-    StringLiteral,
-    /// The name does not tell.
-    Unknown,
-}
-
-impl SymbolKind {
-    /// What `name` tells. (Decorated names: `?` opens one; after the `@@` that ends the scope, letters are functions,
-    /// digits variables and tables. Scopes with templates or functions in them have more `@@` and are left alone.)
-    pub fn of(name: &str) -> Self {
-        if name.starts_with("??_C@") {
-            return Self::StringLiteral;
-        }
-        if name.starts_with("__imp_") || name.starts_with("_imp_") || name.ends_with("_NULL_THUNK_DATA") {
-            return Self::Data;
-        }
-        let Some(decorated) = name.strip_prefix('?') else { return Self::Unknown };
-        let Some((scope, code)) = decorated.split_once("@@") else { return Self::Unknown };
-        let local = scope.get(1..).is_some_and(|scope| scope.contains("??"));
-        match code.bytes().next() {
-            Some(b'0'..=b'9') => Self::Data,
-            Some(b'A'..=b'Z') if !local => Self::Code,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// True if it is surely data; false if surely code; `None` if the name does not tell.
-    pub fn is_data(self) -> Option<bool> {
-        match self {
-            Self::Code => Some(false),
-            Self::Data | Self::StringLiteral => Some(true),
-            Self::Unknown => None,
-        }
-    }
 }
 
 /// How far a name carries to the address asked for.
@@ -186,10 +143,13 @@ impl SymbolTable {
     }
 
     /// The best name for the address, or the nearest below it; `None` below the first symbol.
+    #[inline] // So that callers pay for what they read of the answer.
     pub fn lookup(&self, rva: u32) -> Option<Found<'_>> {
         let around = self.buckets.around(rva);
-        let from = around.start;
-        let after = from + self.places.get(around)?.partition_point(|(start, _)| *start <= rva);
+        let mut after = around.start;
+        if !around.is_empty() {
+            after += self.places.get(around)?.partition_point(|(start, _)| *start <= rva);
+        }
         let (start_rva, start) = *self.places.get(after.checked_sub(1)?)?;
         let next = self.places.get(after);
         let entry = self.by_rva.get(start as usize)?;
@@ -294,6 +254,7 @@ impl SymbolTable {
         self.by_rva.get(index as usize).map(|entry| (self.name(entry), entry.rva))
     }
 
+    #[inline]
     fn name(&self, entry: &Entry) -> &str {
         let start = entry.start as usize;
         self.text.get(start..start + entry.len as usize).unwrap_or_default()

@@ -6,7 +6,6 @@
 
 mod builtin;
 mod dt;
-mod glob;
 mod isf;
 mod leaf;
 mod numeric;
@@ -202,7 +201,7 @@ pub trait Types {
     /// Names that match a pattern with `*` and `?`, without regard to case.
     fn matching(&self, pattern: &str) -> Vec<(String, TypeId)> {
         let mut names = self.names();
-        names.retain(|(name, _)| glob::matches(pattern, name));
+        names.retain(|(name, _)| stopcode_base::fits(pattern, name));
         names
     }
 

@@ -60,15 +60,21 @@ fn x86(registers: &Registers) -> Vec<u8> {
 }
 
 /// A `KTRAP_FRAME` of x86. In kernel mode the processor pushes no stack pointer: the stack goes on where it would lie.
-fn x86_trap_frame(trap: &Trap) -> Vec<u8> {
+fn x86_trap_frame(build: u32, trap: &Trap) -> Vec<u8> {
+    /// Windows 8.1 gave a word up, so that what lay behind it moved down as far as its new place for MXCSR.
+    const FIRST_WITH_MXCSR: u32 = 9600;
+    let down = if build < FIRST_WITH_MXCSR { 0 } else { 4 };
     let g = &trap.registers;
     let mut r = Record::zeroed(X86_TRAP_FRAME_SIZE);
     let [code, data, fs] = if trap.user { X86_USER } else { X86_KERNEL };
     r.u32(0, g.rbp.0 as u32).u32(4, g.rip.0 as u32).u32(8, X86_TRAP_MARK);
     let user_data = u32::from(X86_USER[1]);
-    r.u32(0x34, user_data).u32(0x38, user_data).u32(0x50, fs.into());
-    r.u32(0x3c, g.rdx.0 as u32).u32(0x40, g.rcx.0 as u32).u32(0x44, g.rax.0 as u32);
-    r.u32(0x48, trap.user.into());
+    for (n, value) in
+        [user_data, user_data, g.rdx.0 as u32, g.rcx.0 as u32, g.rax.0 as u32].into_iter().enumerate()
+    {
+        r.u32(0x34 - down + 4 * n, value);
+    }
+    r.u32(0x48 - down, trap.user.into()).u32(0x50, fs.into());
     for (n, value) in [g.rdi, g.rsi, g.rbx, g.rbp, trap.error_code, g.rip].into_iter().enumerate() {
         r.u32(0x54 + 4 * n, value.0 as u32);
     }
@@ -111,10 +117,10 @@ pub(crate) fn context(registers: &Registers, flags: u32) -> Vec<u8> {
     r.into_bytes()
 }
 
-/// A `KTRAP_FRAME` of an architecture.
-pub(crate) fn trap_frame_of(arch: Arch, trap: &Trap) -> Vec<u8> {
+/// A `KTRAP_FRAME` of an architecture and build.
+pub(crate) fn trap_frame_of(arch: Arch, build: u32, trap: &Trap) -> Vec<u8> {
     match arch {
-        Arch::X86 => x86_trap_frame(trap),
+        Arch::X86 => x86_trap_frame(build, trap),
         Arch::X64 | Arch::Arm64 => trap_frame(trap),
     }
 }

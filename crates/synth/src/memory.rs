@@ -145,7 +145,7 @@ fn write_on_stacks(machine: &Machine, stacks: &mut [Block]) -> Result<(), Error>
         return Err(Error::Contradiction("trap frames, which are not written for ARM64".to_owned()));
     }
     for trap in &machine.traps {
-        place(trap.at.0, &context::trap_frame_of(machine.arch, trap), "trap frame")?;
+        place(trap.at.0, &context::trap_frame_of(machine.arch, machine.build, trap), "trap frame")?;
     }
     if let Some(exception) = &machine.exception {
         place(

@@ -52,7 +52,7 @@ pub enum Class {
     ListCorruption,
     /// A bit flipped in an instruction of a driver.
     OpcodeBit,
-    /// A driver called through a pointer that leads into the middle of an instruction.
+    /// A driver jumped through a pointer that leads into the middle of an instruction.
     BadJump,
     /// A bit flipped in the stack pointer.
     StackPointerBit,
@@ -184,6 +184,25 @@ pub struct Truth {
     pub flip: Option<Flip>,
     /// What happened, in a sentence.
     pub story: String,
+}
+
+impl Truth {
+    /// The driver's file as it was written: its name, and its bytes without what flipped in memory. Who has it can
+    /// compare the code with it.
+    #[must_use]
+    pub fn file_of_driver(&self, machine: &Machine) -> Option<(&str, Vec<u8>)> {
+        let module = machine.modules.iter().find(|module| module.path.ends_with(&self.driver))?;
+        let mut file = module.contents.clone();
+        let flip = self.flip.filter(|_| self.class == Class::OpcodeBit);
+        let slot = flip.and_then(|flip| {
+            let offset = usize::try_from(flip.at.0.checked_sub(module.base.0)?).ok()?;
+            Some((file.get_mut(offset)?, flip.was.0.to_le_bytes()[0]))
+        });
+        if let Some((slot, was)) = slot {
+            *slot = was;
+        }
+        (!file.is_empty()).then_some((self.driver.as_str(), file))
+    }
 }
 
 /// What a scenario finds out while it is laid out.

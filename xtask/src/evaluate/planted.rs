@@ -19,11 +19,15 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// Plants, writes a small dump, reads it and judges it.
+    /// Plants, writes a small dump, reads it and judges it, with the driver's file at hand as its owner has it.
     pub(super) fn of(seed: u64, class: plant::Class) -> anyhow::Result<Self> {
         let (machine, truth) = plant(seed, class)?;
+        let files = tempfile::tempdir()?;
+        if let Some((name, bytes)) = truth.file_of_driver(&machine) {
+            std::fs::write(files.path().join(name), bytes)?;
+        }
         let dump = Dump::from_bytes(triage::write(&machine)?).map_err(|problem| anyhow!("{problem:?}"))?;
-        let machine = Machine::new(dump, &SymbolSource::new([]));
+        let machine = Machine::new(dump, &SymbolSource::new([files.path().to_path_buf()]));
         Ok(Self { truth, hypotheses: judge(&MachineWitness::new(&machine)).hypotheses })
     }
 

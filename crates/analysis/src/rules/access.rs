@@ -1,13 +1,14 @@
 //! Exceptions and faults: 0xA, 0xD1, 0x50, 0x1E, 0x3B, 0x7E, 0x8E, 0xBE and their kin. Where did the instruction
 //! stand, what did it touch, and could it have faulted the way the machine says?
 
+use super::opcode::{self, Code};
 use super::{cause_on_stack, driver_cause, firmware, memory, processor};
 use crate::facts::{Facts, Standing, Stop, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class, Suspect, SuspectKind};
 use crate::weights;
 use stopcode_base::{VirtAddr, X64Registers};
-use stopcode_image::{Access, AccessKind, Instruction, boundary_x64, decode_x64, needs_leaf1_ecx};
+use stopcode_image::{Access, AccessKind, Instruction, decode_x64, needs_leaf1_ecx};
 use stopcode_kernel::{Hypervisor, StackKind, Trust};
 use stopcode_knowledge::{self as knowledge, Category};
 
@@ -26,11 +27,15 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         return;
     }
     who_ran(facts, findings);
-    if misaligned(facts, findings) {
-        return; // what stands there was never meant as an instruction: what it touches tells nothing
+    let code = opcode::against_file(facts, findings);
+    if code == Code::Changed {
+        return; // an instruction that is not the one that was written: what it touched tells nothing
     }
-    if super::opcode::rule(facts, findings) {
-        return; // an instruction that is not the one that was written: neither does what it touched
+    if super::stray::rule(facts, findings) {
+        return; // what stands there was never meant as an instruction
+    }
+    if code == Code::NotCompared && opcode::looks_changed(facts, findings) {
+        return;
     }
     let status = facts.exception().map(|exception| exception.code);
     if status == Some(ILLEGAL_INSTRUCTION) {
@@ -336,34 +341,7 @@ fn explains(size: usize, at: VirtAddr, address: VirtAddr) -> bool {
         || at.plus(size - 1).page() == address.page() && at.page() != address.page()
 }
 
-/// An instruction pointer inside an instruction: control did not come there by any code.
-fn misaligned(facts: &Facts<'_>, findings: &mut Findings) -> bool {
-    const WINDOW: u64 = 0x80;
-    let Some(address) = facts.code_address().filter(|_| facts.x64().is_some() && facts.is_dump()) else {
-        return false;
-    };
-    let before = facts.witness.bytes(address.minus(WINDOW), WINDOW as usize);
-    let boundary = boundary_x64(&before);
-    if before.len() != WINDOW as usize || !boundary.is_inside() {
-        return false;
-    }
-    let text = format!(
-        "the instruction pointer {} stands inside an instruction: decoding from {} point in the code before it leads there",
-        address.windbg(),
-        if boundary.met == 0 { "no" } else { "hardly any" }
-    );
-    let item = |weight| {
-        // One of the ways, which passes over the address.
-        let shown = format!("{}; u {:#} L20", context_command(facts), address.minus(WINDOW / 2));
-        evidence(Basis::CodeBytes, weight, text.clone()).shown_by(shown).at(address)
-    };
-    findings.supports(&processor(), item(weights::CLEAR));
-    findings.supports(&memory(), item(weights::MODERATE));
-    findings.contradicts_all(|cause| is_software(cause.class), &item(weights::MODERATE));
-    true
-}
-
-fn software_causes(findings: &Findings) -> Vec<Cause> {
+pub(super) fn software_causes(findings: &Findings) -> Vec<Cause> {
     findings.causes().filter(|cause| is_software(cause.class)).cloned().collect()
 }
 

@@ -9,7 +9,7 @@ use crate::verdict::{Basis, Class};
 use crate::weights;
 use crate::witness::Topic;
 use stopcode_base::{Registers, VirtAddr};
-use stopcode_kernel::{Frame, Pte, Stack};
+use stopcode_kernel::{Frame, Pte, RegionKind, Stack};
 use stopcode_knowledge::{self as knowledge, Category};
 
 /// What the processor pushes for an exception: five words and an error code.
@@ -32,7 +32,10 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     };
     match limits(facts) {
         Some((limit, base)) => against_limits(facts, findings, pointer, limit, base),
-        None => against_page_line(facts, findings, pointer),
+        None => match known_stack(facts, pointer).filter(|held| held.holds(pointer)) {
+            Some(held) => against(facts, findings, pointer, &held),
+            None => against_page_line(facts, findings, pointer),
+        },
     }
     refute_frozen(facts, findings);
     who_used_the_stack(facts, findings);
@@ -84,7 +87,42 @@ fn overflow() -> Cause {
     Cause::of(Class::KernelStackOverflow)
 }
 
-/// With the thread's limits: at or under the limit, or so near that what an exception pushes crosses it.
+/// A stack that the pointer may have stood on.
+struct Held {
+    /// Whose it is: `the thread's stack`.
+    whose: String,
+    limit: VirtAddr,
+    base: VirtAddr,
+    /// What the lower end is called.
+    end: &'static str,
+    /// The command that shows it.
+    command: String,
+}
+
+impl Held {
+    /// True if the pointer lies in it, or in the page below, where that of a stack that ran out lies.
+    fn holds(&self, pointer: VirtAddr) -> bool {
+        pointer.plus(PAGE) >= self.limit && pointer < self.base
+    }
+}
+
+/// The stack of the crashed processor that is at an address. On those of others it never runs.
+fn known_stack(facts: &Facts<'_>, at: VirtAddr) -> Option<Held> {
+    let crashed = facts.witness.processors().iter().find(|processor| processor.crashed)?.number;
+    let region =
+        facts.witness.region(at).value().cloned().filter(|region| region.processor == Some(crashed))?;
+    let whose = region.name.filter(|_| region.kind == RegionKind::Stack)?;
+    Some(Held {
+        whose: format!("the stack of {whose}"),
+        limit: region.start,
+        base: region.end,
+        end: "its end",
+        command: format!("!address {at:#}"),
+    })
+}
+
+/// With the limits of a stack: at or under the limit, or so near that what an exception pushes crosses it. A deferred
+/// procedure call runs on a stack of the processor, whatever the thread's limits say.
 fn against_limits(
     facts: &Facts<'_>,
     findings: &mut Findings,
@@ -92,48 +130,71 @@ fn against_limits(
     limit: VirtAddr,
     base: VirtAddr,
 ) {
-    let (p, l) = (pointer.windbg(), limit.windbg());
-    let size = base.0 - limit.0;
-    let command = format!("{}; !thread", context_command(facts));
-    if pointer.plus(PAGE) < limit || pointer >= base {
-        let text = format!(
-            "the stack pointer {p} lies outside the thread's stack {l} to {}: another stack, or a damaged pointer",
-            base.windbg()
-        );
-        findings.supports(
-            &Cause::of(Class::DriverBug),
-            evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by(command.clone()).at(pointer),
-        );
-        if (3..64).any(|bit| (limit..base).contains(&VirtAddr(pointer.0 ^ (1 << bit)))) {
-            let text = format!("{text}; one flipped bit away from it");
-            findings.supports(
-                &processor(),
-                evidence(Basis::Memory, weights::CLEAR, text).shown_by(command).at(pointer),
-            );
-        }
-        return;
+    let whose = "the thread's stack".to_owned();
+    let threads = Held { whose, limit, base, end: "StackLimit", command: "!thread".to_owned() };
+    let others = || [pointer, pointer.plus(PAGE)].into_iter().find_map(|at| known_stack(facts, at));
+    if threads.holds(pointer) {
+        against(facts, findings, pointer, &threads);
+    } else if let Some(other) = others().filter(|other| other.holds(pointer)) {
+        against(facts, findings, pointer, &other);
+    } else {
+        outside(facts, findings, pointer, &threads);
     }
-    let room = pointer.offset_from(limit);
+}
+
+/// The pointer lies on no stack: one bit of it may have flipped.
+fn outside(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAddr, threads: &Held) {
+    let text = format!(
+        "the stack pointer {} lies outside the thread's stack {} to {}: another stack, or a damaged pointer",
+        pointer.windbg(),
+        threads.limit.windbg(),
+        threads.base.windbg()
+    );
+    let command = format!("{}; !thread", context_command(facts));
+    findings.supports(
+        &Cause::of(Class::DriverBug),
+        evidence(Basis::Memory, weights::SLIGHT, text.clone()).shown_by(command.clone()).at(pointer),
+    );
+    let turned = (3..64).map(|bit| (bit, VirtAddr(pointer.0 ^ 1 << bit)));
+    let near = turned.filter(|(_, whole)| whole.is_kernel()).find_map(|(bit, whole)| {
+        if (threads.limit..threads.base).contains(&whole) {
+            return Some((bit, threads.whose.clone(), command.clone()));
+        }
+        let held = known_stack(facts, whole)?;
+        Some((bit, held.whose, format!("{command}; {}", held.command)))
+    });
+    let Some((bit, whose, command)) = near else { return };
+    let text = format!("{text}; one flipped bit (bit {bit}) away from {whose}");
+    let command = format!("{command}; ? {pointer:#} ^ {:#x}", 1_u64 << bit);
+    let item = evidence(Basis::Memory, weights::CLEAR, text);
+    findings.supports(&processor(), item.shown_by(command).with_bit(bit).at(pointer));
+}
+
+/// The pointer stands on this stack: how near its end?
+fn against(facts: &Facts<'_>, findings: &mut Findings, pointer: VirtAddr, held: &Held) {
+    let Held { limit, base, whose, end, .. } = held;
+    let (p, l) = (pointer.windbg(), format!("{end} {}", limit.windbg()));
+    let size = base.0 - limit.0;
+    let command = format!("{}; {}", context_command(facts), held.command);
+    let room = pointer.offset_from(*limit);
     if room.is_none_or(|room| room < EXCEPTION_PUSH + TRAP_FRAME) {
         let where_to = match room {
-            None => format!("{:#x} bytes below StackLimit {l}, in the guard page", limit.0 - pointer.0),
-            Some(0) => format!("exactly at StackLimit {l}: the next push goes into the guard page"),
-            Some(room) => format!("{room:#x} bytes above StackLimit {l}, less than an exception needs"),
+            None => format!("{:#x} bytes below {l}, in the guard page", limit.0 - pointer.0),
+            Some(0) => format!("exactly at {l}: the next push goes into the guard page"),
+            Some(room) => format!("{room:#x} bytes above {l}, less than an exception needs"),
         };
         let text = format!(
-            "the stack pointer at the fault, {p}, is {where_to}; the stack of {size:#x} bytes was used up"
+            "the stack pointer at the fault, {p}, is {where_to}; {whose} of {size:#x} bytes was used up"
         );
         findings.supports(
             &overflow(),
             evidence(Basis::Memory, weights::DECISIVE, text).shown_by(command).at(pointer),
         );
-        guard_page(facts, findings, limit);
+        guard_page(facts, findings, *limit);
         return;
     }
     let room = room.unwrap_or_default();
-    let text = format!(
-        "the stack pointer {p} had {room:#x} bytes left above StackLimit {l}: the stack had not run out"
-    );
+    let text = format!("the stack pointer {p} had {room:#x} bytes left above {l}: the stack had not run out");
     findings.contradicts(
         &overflow(),
         evidence(Basis::Memory, weights::STRONG, text.clone()).shown_by(command.clone()).at(pointer),

@@ -16,6 +16,7 @@ mod pool;
 mod power;
 mod process;
 mod reported;
+mod stray;
 mod suspects;
 #[cfg(test)]
 mod tests;

@@ -15,8 +15,8 @@ const LONGEST: usize = 15;
 /// How far back a function's beginning is sought.
 const REACH: u64 = 0x80;
 
-/// True if the instruction looks changed.
-pub(super) fn rule(facts: &Facts<'_>, findings: &mut Findings) -> bool {
+/// Without the file: true if the instruction looks changed.
+pub(super) fn looks_changed(facts: &Facts<'_>, findings: &mut Findings) -> bool {
     if !facts.x64_dump() {
         return false;
     }
@@ -35,6 +35,51 @@ pub(super) fn rule(facts: &Facts<'_>, findings: &mut Findings) -> bool {
     findings.contradicts_all(|cause| is_software(cause.class), &item(weights::CLEAR));
     findings.missing(format!("the file of {image} to compare its code with: that would prove a flipped bit"));
     true
+}
+
+/// What comparing the code with its file said.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    /// It is not what it was.
+    Changed,
+    /// It is what the file holds.
+    Sound,
+    /// There is no file, or the dump does not hold the code.
+    NotCompared,
+}
+
+/// The code of the image that ran, byte by byte against its file: software patches whole instructions, so single bits
+/// that differ are flipped ones.
+pub(super) fn against_file(facts: &Facts<'_>, findings: &mut Findings) -> Code {
+    /// Damage is a bit or two; more is a patch, or another build of the file.
+    const FEW: u64 = 4;
+    let ran = facts.code_address().and_then(|at| Some((at, facts.witness.module_at(at)?)));
+    let Some((at, module)) = ran else { return Code::NotCompared };
+    let check = facts.witness.check_image(module);
+    let Some(check) = check.value().filter(|check| check.compared > 0) else { return Code::NotCompared };
+    if check.differences.is_empty() {
+        // Other code of the image may be what the dump holds.
+        let runs = !facts.witness.bytes(at, LONGEST).is_empty();
+        return if runs { Code::Sound } else { Code::NotCompared };
+    }
+    let bits: Vec<(VirtAddr, u32)> =
+        check.differences.iter().filter_map(|found| Some((found.start, found.single_bit()?))).collect();
+    let all_bits = bits.len() == check.differences.len() && check.errors <= FEW;
+    let Some((place, bit)) = bits.first().filter(|_| all_bits) else { return Code::NotCompared };
+    let text = format!(
+        "{} of {}'s code in memory and in its file differ in one bit each (first bit {bit} of the byte at {}): no software changes code so",
+        if bits.len() == 1 { "1 byte".to_owned() } else { format!("{} bytes", bits.len()) },
+        module.image,
+        place.windbg()
+    );
+    let item = |weight| {
+        let item = evidence(Basis::CodeBytes, weight, text.clone());
+        item.shown_by(format!("!chkimg -d {}", module.display)).with_bit(*bit).at(*place)
+    };
+    findings.supports(&memory(), item(weights::DECISIVE));
+    findings.supports(&processor(), item(weights::SLIGHT));
+    findings.contradicts_all(|cause| is_software(cause.class), &item(weights::STRONG));
+    Code::Changed
 }
 
 /// The instruction with each of its bits turned in turn: byte, bit and what it would be.

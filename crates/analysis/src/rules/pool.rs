@@ -59,47 +59,119 @@ fn damaged(facts: &Facts<'_>, findings: &mut Findings) {
     );
     let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
     blame(facts, findings, item);
+    run_over(facts, findings);
     header_bit(facts, findings);
 }
 
-/// Headers of neighbouring blocks that would fit together but for one bit: 0x19 with Arg1 0x20 gives the block (Arg2) and the
-/// next one (Arg3). `POOL_HEADER` on x64: the size of the block before, index, own size, each in 16 bytes; then the tag.
+/// `POOL_HEADER` on x64: the size of the block before, index, own size, type, each a byte, sizes in units of 16 bytes; then
+/// the tag.
+#[derive(Clone, Copy)]
+struct Header {
+    at: VirtAddr,
+    bytes: [u8; 8],
+}
+
+/// Bytes of a unit of sizes, and of a header with the pointer behind its tag.
+const UNIT: u64 = 16;
+
+impl Header {
+    fn read(facts: &Facts<'_>, at: VirtAddr) -> Option<Self> {
+        let bytes = facts.witness.bytes(at, 8).as_ref().try_into().ok()?;
+        Some(Self { at, bytes })
+    }
+
+    const fn size_before(self) -> u8 {
+        self.bytes[0]
+    }
+
+    const fn size(self) -> u8 {
+        self.bytes[2]
+    }
+
+    fn tag(&self) -> &[u8] {
+        self.bytes.get(4..).unwrap_or_default()
+    }
+
+    /// What overruns a block writes over the tag behind it as well.
+    fn is_tagged(&self) -> bool {
+        self.tag().iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ')
+    }
+
+    /// The header behind a block of so many units.
+    fn behind(self, facts: &Facts<'_>, units: u8) -> Option<Self> {
+        let behind = self.at.plus(u64::from(units) * UNIT);
+        Self::read(facts, behind).filter(|_| units != 0)
+    }
+
+    /// The header of the block before, where both headers say the same of its size.
+    fn before(self, facts: &Facts<'_>) -> Option<Self> {
+        let before = Self::read(facts, self.at.minus(u64::from(self.size_before()) * UNIT))?;
+        (self.size_before() != 0 && before.size() == self.size_before()).then_some(before)
+    }
+}
+
+/// The header that 0x19 with Arg1 0x20 names (Arg2).
+fn named_header(facts: &Facts<'_>) -> Option<Header> {
+    let stop = facts.stop.as_ref()?;
+    let named = stop.base == 0x19 && stop.arg(1) == 0x20 && facts.x64_dump();
+    named.then(|| Header::read(facts, VirtAddr(stop.arg(2))))?
+}
+
+/// Headers of neighbouring blocks that would fit together but for one bit.
+///
+/// What runs over the end of a block runs upwards, and comes to the header's first byte, the size of the block before,
+/// ahead of all others: a header in which that one still fits was not run over.
 fn header_bit(facts: &Facts<'_>, findings: &mut Findings) {
-    let stop =
-        facts.stop.as_ref().filter(|stop| stop.base == 0x19 && stop.arg(1) == 0x20 && facts.x64_dump());
-    let Some(stop) = stop else { return };
-    let header =
-        |at: u64| -> Option<[u8; 8]> { facts.witness.bytes(VirtAddr(at), 8).as_ref().try_into().ok() };
-    let Some(block) = header(stop.arg(2)) else { return };
-    // What overruns a block writes over the tag behind it as well.
-    let tagged =
-        |header: &[u8; 8]| header.iter().skip(4).all(|byte| byte.is_ascii_graphic() || *byte == b' ');
-    let size = block[2];
-    let bits = (0..8).find_map(|bit| {
-        let whole = size ^ 1 << bit;
-        let behind = header(stop.arg(2) + u64::from(whole) * 16)?;
-        (whole != 0 && behind[0] == whole && tagged(&behind) && tagged(&block)).then_some(("size", bit))
-    });
-    let next = header(stop.arg(2) + u64::from(size) * 16).filter(tagged);
-    let returned = next.map(|next| next[0] ^ size).filter(|bits| bits.is_power_of_two() && tagged(&block));
-    let Some((field, bit)) =
-        returned.map(|bits| ("next block's size before it", bits.trailing_zeros())).or(bits)
-    else {
+    let Some(block) = named_header(facts) else { return };
+    let first_of_page = block.at.0.is_multiple_of(0x1000) && block.size_before() == 0;
+    if !block.is_tagged() || !first_of_page && block.before(facts).is_none() {
         return;
-    };
-    let behind = stop.arg(2) + u64::from(block[2] ^ if field == "size" { 1 << bit } else { 0 }) * 16;
+    }
+    let size = block.size();
+    let next = block.behind(facts, size).filter(Header::is_tagged);
+    let returned = next.map(|next| next.size_before() ^ size).filter(|bits| bits.is_power_of_two());
+    let own = (0..8).map(|bit| (bit, size ^ 1 << bit)).find(|(_, whole)| {
+        block.behind(facts, *whole).is_some_and(|behind| behind.size_before() == *whole && behind.is_tagged())
+    });
+    let found = returned
+        .map(|bits| ("next block's size before it", bits.trailing_zeros(), size))
+        .or_else(|| own.map(|(bit, whole)| ("size", bit, whole)));
+    let Some((field, bit, units)) = found else { return };
+    let behind = block.at.plus(u64::from(units) * UNIT);
     let text = format!(
-        "the headers of the block at {:#x} and of its neighbour are sound, tags included, but for one bit (bit {bit}) of the {field}",
-        stop.arg(2)
+        "the headers of the block at {:#x} and of its neighbours are sound, tags included, but for one bit (bit {bit}) of the {field}",
+        block.at.0
     );
     let item = |weight| {
         evidence(Basis::Memory, weight, text.clone())
-            .shown_by(format!("db {:#x} L10; db {behind:#x} L10", stop.arg(2)))
+            .shown_by(format!("db {:#} L10; db {behind:#} L10", block.at))
             .with_bit(bit)
     };
     findings.supports(&memory(), item(weights::STRONG));
     findings.supports(&super::processor(), item(weights::SLIGHT));
     findings.contradicts_all(|cause| cause.class == Class::PoolCorruptionByDriver, &item(weights::CLEAR));
+}
+
+/// The header was run over from the block before: what stands in it goes on from where that block ends.
+fn run_over(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(header) = named_header(facts).filter(|header| header.before(facts).is_none()) else { return };
+    // The headers of a page lead from one to the next; the last that leads here is that of the block before.
+    let mut before = Header::read(facts, header.at.page());
+    while let Some(behind) =
+        before.and_then(|block| block.behind(facts, block.size())).filter(|behind| behind.at < header.at)
+    {
+        before = Some(behind);
+    }
+    let ends_here = |block: &Header| block.at.plus(u64::from(block.size()) * UNIT) == header.at;
+    let Some(before) = before.filter(|block| block.is_tagged() && ends_here(block)) else { return };
+    let tag = String::from_utf8_lossy(before.tag());
+    let text = format!(
+        "the header at {:#x} is damaged from its first byte on, as by a write past the end of the block before it, which lies at {:#x} and has the tag {tag:?}",
+        header.at.0, before.at.0
+    );
+    let item = evidence(Basis::Memory, weights::MODERATE, text);
+    let shown = format!("db {:#} L10; db {:#} L10", before.at, header.at);
+    findings.supports(&by_driver(facts), item.shown_by(shown).at(header.at));
 }
 
 /// The nearest driver, or whichever damaged the data before; failing memory last.

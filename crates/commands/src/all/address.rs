@@ -3,9 +3,9 @@
 use super::facts::needed;
 use crate::command::Command;
 use crate::parameter::{Kind, Parameter};
-use crate::show::{address, quad};
+use crate::show::address;
 use serde_json::json;
-use stopcode_base::Fact;
+use stopcode_base::{Fact, VirtAddr};
 
 pub(super) const COMMAND: Command = Command {
     name: "!address",
@@ -26,9 +26,9 @@ pub(super) const COMMAND: Command = Command {
         let region = needed(fact)?;
         let size = region.end.0.wrapping_sub(region.start.0);
         output.line(format!("Usage:                  {}", region.kind.as_str()))?;
-        output.line(format!("Base Address:           {}", region.start.windbg()))?;
-        output.line(format!("End Address:            {}", region.end.windbg()))?;
-        output.line(format!("Region Size:            {}", quad(size)))?;
+        output.line(format!("Base Address:           {}", output.at(region.start)))?;
+        output.line(format!("End Address:            {}", output.at(region.end)))?;
+        output.line(format!("Region Size:            {}", output.at(VirtAddr(size))))?;
         if let Some(name) = &region.name {
             output.line(format!("Name:                   {name}"))?;
         }

@@ -97,7 +97,7 @@ fn explain(stop: &StopCode, output: &mut Output) -> Result<Option<String>, Stop>
             None if meaning.text.is_empty() => String::new(),
             None => format!(", {}", meaning.text),
         });
-        output.line(format!("Arg{}: {value:016x}{words}", number + 1))?;
+        output.line(format!("Arg{}: {}{words}", number + 1, output.word(*value)))?;
     }
     Ok(name)
 }
@@ -108,7 +108,7 @@ fn context(session: &Session, output: &mut Output) -> Result<(), Stop> {
     output.line(format!("CONTEXT: {} ({})", context.command, context.origin))?;
     let at = context.registers.instruction();
     let name = session.name(at).unwrap_or_default();
-    output.line(format!("FAULTING_IP: {} {name}", at.windbg()))?;
+    output.line(format!("FAULTING_IP: {} {name}", output.at(at)))?;
     if let Some(process) = machine.thread().process.value() {
         output.line(format!("PROCESS_NAME: {process} (what ran at the time; context, not cause)"))?;
     }
@@ -123,8 +123,9 @@ fn stack(session: &Session, output: &mut Output) -> Result<(), Stop> {
             output.line("~~~~~ frames may be missing here ~~~~~")?;
         }
         let returns = super::shared::return_address(stack, number);
-        let (returns, site) = (super::shared::known(returns), super::shared::call_site(frame));
-        output.line(format!("{} {returns}     {site}", frame.stack_pointer.windbg()))?;
+        let (returns, site) =
+            (super::shared::known(output, returns), super::shared::call_site(output, frame));
+        output.line(format!("{} {returns}     {site}", output.at(frame.stack_pointer)))?;
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! `.bugcheck`
 
 use crate::command::Command;
-use crate::show::{hex, quad};
+use crate::show::hex;
 use serde_json::json;
+use stopcode_base::VirtAddr;
 
 pub(super) const COMMAND: Command = Command {
     name: ".bugcheck",
@@ -15,7 +16,10 @@ pub(super) const COMMAND: Command = Command {
     run: |session, _, output| {
         let stop = session.machine().stop();
         output.line(format!("Bugcheck code {:08X}", stop.code))?;
-        output.line(format!("Arguments {}", stop.arguments.map(quad).join(" ")))?;
+        output.line(format!(
+            "Arguments {}",
+            stop.arguments.map(|argument| output.at(VirtAddr(argument))).join(" ")
+        ))?;
         Ok(json!({"code": hex(stop.code), "arguments": stop.arguments.map(hex)}))
     },
 };

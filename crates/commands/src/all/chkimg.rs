@@ -67,7 +67,7 @@ fn summary(check: &ImageCheck, name: &str, output: &mut Output) -> Result<(), St
     let ends = check.differences.first().zip(check.differences.last());
     let range = ends.map_or_else(String::new, |(first, last)| {
         let end = last.start.plus((last.found.len() as u64).saturating_sub(1));
-        format!(" ({:016x}-{:016x})", first.start.0, end.0)
+        format!(" ({}-{})", output.word(first.start.0), output.word(end.0))
     });
     let errors = if check.errors == 1 { "error" } else { "errors" };
     output.line(format!("{} {errors} : {name}{range}", check.errors))
@@ -81,9 +81,11 @@ fn list(session: &Session, check: &ImageCheck, most: u64, output: &mut Output) -
         let distance =
             last.and_then(|last| at.offset_from(last)).map_or_else(String::new, |n| format!(" (+{n:#04x})"));
         let count = difference.found.len();
-        let range = match count {
-            1 => format!("{:016x}", at.0),
-            _ => format!("{:016x}-{:016x}  {count} bytes", at.0, at.plus(count as u64 - 1).0),
+        let range = if count == 1 {
+            output.word(at.0)
+        } else {
+            let end = at.plus(count as u64 - 1);
+            format!("{}-{}  {count} bytes", output.word(at.0), output.word(end.0))
         };
         output.line(format!("    {range} - {place}{distance}"))?;
         let bit = difference.single_bit().map_or_else(String::new, |bit| format!("  one bit: {bit}"));

@@ -1,19 +1,16 @@
 //! `.cxr`, `.trap`, `.ecxr`: selecting a context.
 
+use super::facts::needed;
 use crate::answer::{Outcome, Stop};
 use crate::command::Command;
 use crate::output::Output;
 use crate::parameter::{Kind, Parameter};
 use crate::scope::Scope;
 use crate::session::Session;
-use stopcode_base::{Arch, Registers, VirtAddr};
+use stopcode_base::VirtAddr;
 use stopcode_dump::context as record;
-use stopcode_unwind::trap_frame::TrapFrame;
 
 const ADDRESS: &[Parameter] = &[Parameter::optional("ADDRESS", Kind::Expression)];
-
-/// General registers that an x64 trap frame holds: all but rbx, rsi, rdi and r12 to r15.
-const IN_TRAP_FRAME: u32 = !(1 << 3 | 1 << 6 | 1 << 7 | 0xf000);
 
 pub(super) const CXR: Command = Command {
     name: ".cxr",
@@ -30,12 +27,12 @@ pub(super) const CXR: Command = Command {
         let machine = session.machine();
         let read = record::read(machine.memory(), machine.arch(), at);
         let read = read.map_err(|miss| {
-            Stop::Unknown(format!("the context record at {}: {}", at.windbg(), miss.reason))
+            Stop::Unknown(format!("the context record at {}: {}", output.at(at), miss.reason))
         })?;
         let (registers, _) = read
             .filter(|(_, flags)| *flags != 0)
-            .ok_or_else(|| Stop::unknown(format!("what stands at {} is no context record", at.windbg())))?;
-        select(session, Scope::new(registers, format!("the context record at {}", at.windbg())), output)
+            .ok_or_else(|| Stop::unknown(format!("what stands at {} is no context record", output.at(at))))?;
+        select(session, Scope::new(registers, format!("the context record at {}", output.at(at))), output)
     },
 };
 
@@ -45,21 +42,16 @@ pub(super) const TRAP: Command = Command {
     letters: "",
     parameters: ADDRESS,
     what: "selects a trap frame",
-    details: "A trap frame holds the volatile registers only; the others are shown as question marks. Without an address, or \
+    details: "An x64 trap frame holds the volatile registers only; the others are shown as question marks. Without an address, or \
               with 0, it goes back to the context of the bug check.",
     examples: &[(".trap fffff880`009b9f30", "what the processor was doing when it trapped")],
     run: |session, arguments, output| {
         let Some(at) = arguments.address("ADDRESS").filter(|at| at.0 != 0) else {
             return home(session, output);
         };
-        let machine = session.machine();
-        if machine.arch() != Arch::X64 {
-            return Err(Stop::unknown("trap frames of this architecture are not read yet"));
-        }
-        let frame = TrapFrame::read(machine.memory(), at)
-            .map_err(|miss| Stop::Unknown(format!("the trap frame at {}: {}", at.windbg(), miss.reason)))?;
-        let scope = Scope::new(Registers::X64(frame.registers), format!("the trap frame at {}", at.windbg()));
-        select(session, scope.knowing(IN_TRAP_FRAME), output)
+        let frame = needed(session.machine().trap_frame_at(at))?;
+        let scope = Scope::new(frame.registers, format!("the trap frame at {}", output.at(at)));
+        select(session, scope.knowing(frame.known), output)
     },
 };
 

@@ -5,11 +5,11 @@ use crate::answer::Outcome;
 use crate::arguments::Arguments;
 use crate::command::Command;
 use crate::output::Output;
-use crate::parameter::{Kind, Parameter};
+use crate::parameter::{Kind, POINTER, Parameter};
 use crate::session::Session;
 use crate::show::{address, hex, quad};
 use serde_json::json;
-use stopcode_base::{Memory, VirtAddr};
+use stopcode_base::{Arch, Memory, VirtAddr};
 
 /// How a line looks.
 #[derive(Clone, Copy)]
@@ -58,7 +58,25 @@ command!(BYTES, "db", &["d"], DB, BYTES_ARGUMENTS, "memory as bytes and letters"
 command!(WORDS, "dw", &[], DW, WORDS_ARGUMENTS, "memory as 16-bit words", "dw @$sp");
 command!(DOUBLES, "dd", &[], DD, DOUBLES_ARGUMENTS, "memory as 32-bit words", "dd @$sp L8");
 command!(CHARACTERS, "dc", &[], DC, CHARACTERS_ARGUMENTS, "memory as 32-bit words and letters", "dc @$sp");
-command!(QUADS, "dq", &["dp"], DQ, QUADS_ARGUMENTS, "memory as 64-bit words", "dq @$sp @$sp+38");
+command!(QUADS, "dq", &[], DQ, QUADS_ARGUMENTS, "memory as 64-bit words", "dq @$sp @$sp+38");
+
+pub(super) const POINTERS: Command = Command {
+    name: "dp",
+    aliases: &[],
+    letters: "",
+    parameters: &[Parameter::optional(
+        "RANGE",
+        Kind::Range { unit: POINTER, count: DQ.columns as u64 * DQ.lines },
+    )],
+    what: "memory as words as wide as a pointer",
+    details: DETAILS,
+    examples: &[("dp @$sp L4", "from an address on")],
+    run: |session, arguments, output| {
+        let narrow = output.arch().pointer_size() == 4;
+        show(session, arguments, if narrow { DD } else { DQ }, output)
+    },
+};
+
 command!(BITS, "dyb", &[], DYB, BITS_ARGUMENTS, "memory as bits and bytes", "dyb @$sp L4");
 
 fn show(session: &mut Session, arguments: &Arguments<'_>, shape: Shape, output: &mut Output) -> Outcome {
@@ -70,8 +88,8 @@ fn show(session: &mut Session, arguments: &Arguments<'_>, shape: Shape, output: 
     let mut values = Vec::new();
     let (mut done, mut gap) = (0, 0);
     if shape.bits {
-        output.line(format!("{:19}76543210 76543210 76543210 76543210", ""))?;
-        output.line(format!("{:19}-------- -------- -------- --------", ""))?;
+        output.line(format!("{}  76543210 76543210 76543210 76543210", output.column("")))?;
+        output.line(format!("{}  -------- -------- -------- --------", output.column("")))?;
     }
     while done < range.bytes {
         let at = range.start.plus(done);
@@ -81,22 +99,24 @@ fn show(session: &mut Session, arguments: &Arguments<'_>, shape: Shape, output: 
         if gap > MOST_MISSING {
             break;
         }
-        output.line(line(at, &bytes, shape))?;
+        output.line(line(machine.arch(), at, &bytes, shape))?;
         values.extend(bytes.chunks(shape.unit).map(|bytes| value(bytes).map(hex)));
         done += count as u64;
     }
     session.set_next_data(range.start.plus(done));
     if values.iter().all(Option::is_none) && range.bytes > 0 {
-        return Err(missing(memory, range.start));
+        return Err(missing(machine.arch(), memory, range.start));
     }
     if gap > MOST_MISSING {
-        output.missing(format!("nothing of {} and behind is in this dump", range.start.plus(done).windbg()));
+        output
+            .missing(format!("nothing of {} and behind is in this dump", output.at(range.start.plus(done))));
     }
     Ok(json!({"start": address(range.start), "unit": shape.unit, "values": values}))
 }
 
-fn line(at: VirtAddr, bytes: &[Option<u8>], shape: Shape) -> String {
-    let mut line = format!("{} ", at.windbg());
+fn line(arch: Arch, at: VirtAddr, bytes: &[Option<u8>], shape: Shape) -> String {
+    let mut line = format!("{} ", arch.windbg(at));
+    let margin = line.len() + 1;
     for (number, raw) in bytes.chunks(shape.unit).enumerate() {
         let value = if raw.len() == shape.unit { value(raw) } else { None };
         let dash = shape.unit == 1 && !shape.bits && number == 8;
@@ -115,7 +135,7 @@ fn line(at: VirtAddr, bytes: &[Option<u8>], shape: Shape) -> String {
         line.push_str(&format!("  {}", raw.collect::<Vec<_>>().join(" ")));
     }
     if shape.letters {
-        let width = 19 + shape.columns * (shape.unit * 2 + 1);
+        let width = margin + shape.columns * (shape.unit * 2 + 1);
         line = format!("{line:<width$} {}", letters(bytes));
     }
     line
@@ -131,15 +151,15 @@ mod tests {
         let bytes: Vec<Option<u8>> =
             [0x69, 0xb1, 0x28, 3, 0, 0xf8, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0].map(Some).to_vec();
         assert_eq!(
-            line(at, &bytes, DB),
+            line(Arch::X64, at, &bytes, DB),
             "fffff880`009b9de8  69 b1 28 03 00 f8 ff ff-7f 00 00 00 00 00 00 00  i.(............."
         );
-        assert_eq!(line(at, &bytes, DQ), "fffff880`009b9de8  fffff800`0328b169 00000000`0000007f");
-        assert_eq!(line(at, &bytes, DD), "fffff880`009b9de8  0328b169 fffff800 0000007f 00000000");
+        assert_eq!(line(Arch::X64, at, &bytes, DQ), "fffff880`009b9de8  fffff800`0328b169 00000000`0000007f");
+        assert_eq!(line(Arch::X64, at, &bytes, DD), "fffff880`009b9de8  0328b169 fffff800 0000007f 00000000");
         let holes: Vec<Option<u8>> = bytes.iter().enumerate().map(|(n, b)| b.filter(|_| n != 9)).collect();
-        assert_eq!(line(at, &holes, DQ), "fffff880`009b9de8  fffff800`0328b169 ????????`????????");
+        assert_eq!(line(Arch::X64, at, &holes, DQ), "fffff880`009b9de8  fffff800`0328b169 ????????`????????");
         assert_eq!(
-            line(at, &holes, DC),
+            line(Arch::X64, at, &holes, DC),
             "fffff880`009b9de8  0328b169 fffff800 ???????? 00000000  i.(......?......"
         );
     }

@@ -48,16 +48,16 @@ fn show(session: &mut Session, arguments: &Arguments<'_>, unit: u64, output: &mu
     let most = (range.bytes / unit).min(0x1_0000);
     let text = text(&memory, range.start, unit, most);
     if text.is_empty() && memory.read_u8(range.start).is_err() {
-        return Err(missing(&memory, range.start));
+        return Err(missing(output.arch(), &memory, range.start));
     }
     let letters: Vec<char> = text.chars().collect();
     let mut at = range.start;
     for line in letters.chunks(LINE) {
-        output.line(format!("{}  \"{}\"", at.windbg(), line.iter().collect::<String>()))?;
+        output.line(format!("{}  \"{}\"", output.at(at), line.iter().collect::<String>()))?;
         at = at.plus(line.len() as u64 * unit);
     }
     if letters.is_empty() {
-        output.line(format!("{}  \"\"", at.windbg()))?;
+        output.line(format!("{}  \"\"", output.at(at)))?;
     }
     session.set_next_data(at);
     Ok(json!({"start": address(range.start), "text": stopcode_base::visible(&text)}))

@@ -7,8 +7,8 @@ use crate::parameter::{Kind, Parameter};
 use serde_json::Value;
 use stopcode_base::VirtAddr;
 
-/// `KDPC.DeferredRoutine`, in every 64-bit kernel.
-const DEFERRED_ROUTINE: u64 = 0x18;
+/// `KDPC.DeferredRoutine`, in pointers: the same in every kernel.
+const DEFERRED_ROUTINE: u64 = 3;
 
 pub(super) const COMMAND: Command = Command {
     name: "!dpcs",
@@ -20,6 +20,7 @@ pub(super) const COMMAND: Command = Command {
     examples: &[("!dpcs", "all processors")],
     run: |session, arguments, output| {
         let machine = session.machine();
+        let arch = machine.arch();
         let states = processors(session, arguments.number("PROCESSOR"))?;
         let nothing = states
             .iter()
@@ -38,8 +39,10 @@ pub(super) const COMMAND: Command = Command {
             let active = record
                 .fact(output, "routine_active", &dpc.routine_active, u8::to_string, |n| Value::from(*n));
             let object = record.word(output, "kdpc", &dpc.active);
-            let routine = dpc.active.get().filter(|at| at.is_kernel());
-            let routine = routine.and_then(|at| machine.memory().read_u64(at.plus(DEFERRED_ROUTINE)).ok());
+            let routine = dpc.active.get().filter(|at| arch.is_kernel(*at));
+            let routine = routine.and_then(|at| {
+                machine.memory().read_word(arch, at.plus(DEFERRED_ROUTINE * arch.pointer_size())).ok()
+            });
             let name = routine.map(|at| named(session, VirtAddr(at))).unwrap_or_default();
             output.line(format!(
                 "{:>3}  {depth:>6}  {threaded:>8}  {active:>6}  {object:<16}  {name}",

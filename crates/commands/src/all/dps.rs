@@ -6,9 +6,9 @@ use crate::answer::Outcome;
 use crate::arguments::Arguments;
 use crate::command::Command;
 use crate::output::Output;
-use crate::parameter::{Kind, Parameter};
+use crate::parameter::{Kind, POINTER, Parameter};
 use crate::session::Session;
-use crate::show::{address, hex, quad};
+use crate::show::{address, hex};
 use serde_json::json;
 use stopcode_base::{Memory, VirtAddr};
 
@@ -17,7 +17,7 @@ const COUNT: u64 = 16;
 /// Letters shown of a text.
 const LETTERS: u64 = 64;
 
-const QUADS: &[Parameter] = &[Parameter::optional("RANGE", Kind::Range { unit: 8, count: COUNT })];
+const POINTERS: &[Parameter] = &[Parameter::optional("RANGE", Kind::Range { unit: POINTER, count: COUNT })];
 const DOUBLES: &[Parameter] = &[Parameter::optional("RANGE", Kind::Range { unit: 4, count: COUNT })];
 
 /// What a pointer leads to.
@@ -34,11 +34,11 @@ pub(super) const DPS: Command = Command {
     name: "dps",
     aliases: &["dqs"],
     letters: "",
-    parameters: QUADS,
+    parameters: POINTERS,
     what: "memory as pointers with names",
     details: "",
     examples: &[("dps @$sp L20", "what lies on the stack")],
-    run: |session, arguments, output| show(session, arguments, 8, Leads::Name, output),
+    run: |session, arguments, output| show(session, arguments, POINTER, Leads::Name, output),
 };
 
 pub(super) const DDS: Command = Command {
@@ -56,33 +56,33 @@ pub(super) const DPA: Command = Command {
     name: "dpa",
     aliases: &[],
     letters: "",
-    parameters: QUADS,
+    parameters: POINTERS,
     what: "memory as pointers to ASCII text",
     details: "",
     examples: &[],
-    run: |session, arguments, output| show(session, arguments, 8, Leads::Ascii, output),
+    run: |session, arguments, output| show(session, arguments, POINTER, Leads::Ascii, output),
 };
 
 pub(super) const DPU: Command = Command {
     name: "dpu",
     aliases: &[],
     letters: "",
-    parameters: QUADS,
+    parameters: POINTERS,
     what: "memory as pointers to UTF-16 text",
     details: "",
     examples: &[],
-    run: |session, arguments, output| show(session, arguments, 8, Leads::Unicode, output),
+    run: |session, arguments, output| show(session, arguments, POINTER, Leads::Unicode, output),
 };
 
 pub(super) const DPP: Command = Command {
     name: "dpp",
     aliases: &["dqp"],
     letters: "",
-    parameters: QUADS,
+    parameters: POINTERS,
     what: "memory as pointers to pointers with names",
     details: "",
     examples: &[],
-    run: |session, arguments, output| show(session, arguments, 8, Leads::Pointer, output),
+    run: |session, arguments, output| show(session, arguments, POINTER, Leads::Pointer, output),
 };
 
 fn show(
@@ -92,8 +92,10 @@ fn show(
     leads: Leads,
     output: &mut Output,
 ) -> Outcome {
-    let range = range(session, arguments, unit, COUNT)?;
     let machine = session.machine();
+    let (arch, width) = (machine.arch(), machine.arch().pointer_size());
+    let unit = if unit == POINTER { width } else { unit };
+    let range = range(session, arguments, unit, COUNT)?;
     let view = session.memory(&machine);
     let memory: &dyn Memory = &view;
     let mut entries = Vec::new();
@@ -101,13 +103,14 @@ fn show(
     while done < range.bytes && gap <= MOST_MISSING {
         let at = range.start.plus(done);
         done += unit;
-        let read = if unit == 4 { memory.read_u32(at).map(u64::from).ok() } else { memory.read_u64(at).ok() };
-        let Some(value) = read else {
+        let read =
+            if unit == width { memory.read_word(arch, at) } else { memory.read_u32(at).map(u64::from) };
+        let Ok(value) = read else {
             gap += unit;
             output.line(format!(
                 "{}  {}",
-                at.windbg(),
-                "????????`????????".get(..unit as usize * 2 + usize::from(unit == 8)).unwrap_or_default()
+                output.at(at),
+                if unit == width { output.no_address() } else { "?".repeat(8) }
             ))?;
             entries.push(json!({"address": address(at), "value": null, "leads_to": null}));
             continue;
@@ -116,10 +119,10 @@ fn show(
         let target = VirtAddr(value);
         let found = match leads {
             Leads::Name => session.reference(target),
-            Leads::Pointer => memory.read_u64(target).ok().map(|value| {
+            Leads::Pointer => memory.read_word(arch, target).ok().map(|value| {
                 let name =
                     session.reference(VirtAddr(value)).map_or_else(String::new, |name| format!(" {name}"));
-                quad(value) + &name
+                output.at(VirtAddr(value)) + &name
             }),
             Leads::Ascii => Some(text(memory, target, 1, LETTERS)).filter(|text| !text.is_empty()),
             Leads::Unicode => Some(text(memory, target, 2, LETTERS)).filter(|text| !text.is_empty()),
@@ -130,13 +133,13 @@ fn show(
             (Some(text), _) => format!(" \"{text}\""),
             (None, _) => String::new(),
         };
-        let value_shown = if unit == 4 { format!("{value:08x}") } else { quad(value) };
-        output.line(format!("{}  {value_shown}{shown}", at.windbg()))?;
+        let value_shown = if unit == width { output.at(target) } else { format!("{value:08x}") };
+        output.line(format!("{}  {value_shown}{shown}", output.at(at)))?;
         entries.push(json!({"address": address(at), "value": hex(value), "leads_to": found}));
     }
     session.set_next_data(range.start.plus(done));
     if entries.iter().all(|entry| entry.get("value").is_none_or(serde_json::Value::is_null)) && done > 0 {
-        return Err(missing(memory, range.start));
+        return Err(missing(arch, memory, range.start));
     }
     Ok(json!({"start": address(range.start), "entries": entries}))
 }

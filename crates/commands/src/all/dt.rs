@@ -6,11 +6,11 @@ use crate::command::Command;
 use crate::output::Output;
 use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
-use crate::show::{address, quad};
+use crate::show::address;
 use crate::symbols::modules;
 use serde_json::{Value, json};
 use std::rc::Rc;
-use stopcode_base::{Memory, VirtAddr};
+use stopcode_base::{Arch, Memory, VirtAddr};
 use stopcode_symbols::{Dt, Listing, TypeId, Types};
 
 /// Lines of one listing.
@@ -115,7 +115,7 @@ fn show(session: &Session, wanted: &Wanted<'_>, output: &mut Output) -> Outcome 
     if let Some(size) = types.size_of(id).filter(|_| wanted.fields.is_empty() && wanted.at.is_none()) {
         output.line(format!("   size {size:#x}"))?;
     }
-    held(&view, wanted, &listing)?;
+    held(machine.arch(), &view, wanted, &listing)?;
     output.missing(types.provenance());
     Ok(described(name, wanted.at, &*types, id, &listing))
 }
@@ -144,16 +144,21 @@ fn write(
     listing: &Listing,
     output: &mut Output,
 ) -> Result<(), Stop> {
+    let arch = output.arch();
     let text = listing.to_string();
     let mut members = listing.lines.iter();
     for line in text.lines() {
         let member = members.next();
         let raw = at.zip(member).and_then(|(at, member)| {
             let untyped = member.depth == 0 && member.value.is_none() && member.ty == "?";
-            memory.read_u64(at.plus(member.offset.filter(|_| untyped)?)).ok()
+            memory.read_word(arch, at.plus(member.offset.filter(|_| untyped)?)).ok()
         });
         match raw {
-            Some(raw) => output.line(format!("{line} (8 bytes from there: {})", quad(raw)))?,
+            Some(raw) => output.line(format!(
+                "{line} ({} bytes from there: {})",
+                arch.pointer_size(),
+                arch.windbg(VirtAddr(raw))
+            ))?,
             None => output.line(line)?,
         }
     }
@@ -164,11 +169,11 @@ fn write(
 }
 
 /// Fails if values were asked for and none is there.
-fn held(memory: &dyn Memory, wanted: &Wanted<'_>, listing: &Listing) -> Result<(), Stop> {
+fn held(arch: Arch, memory: &dyn Memory, wanted: &Wanted<'_>, listing: &Listing) -> Result<(), Stop> {
     let Some(at) = wanted.at else { return Ok(()) };
     let mut values = listing.lines.iter().filter_map(|line| line.value.as_ref()).peekable();
     if values.peek().is_some() && values.all(Result::is_err) {
-        return Err(super::memory::missing(memory, at));
+        return Err(super::memory::missing(arch, memory, at));
     }
     Ok(())
 }

@@ -26,18 +26,18 @@ pub(super) const COMMAND: Command = Command {
             ("KdDebuggerDataBlock", header.kd_debugger_data_block),
         ];
         if let Some(base) = header.directory_table_base {
-            output.line(format!("DirectoryTableBase  {}", VirtAddr(base.0).windbg()))?;
+            output.line(format!("DirectoryTableBase  {}", output.at(VirtAddr(base.0))))?;
         }
         for (name, at) in places {
             if let Some(at) = at {
-                output.line(format!("{name:<19} {}", at.windbg()))?;
+                output.line(format!("{name:<19} {}", output.at(at)))?;
             }
         }
         output.line(format!("MachineImageType    {:08x}", header.machine_image_type))?;
         output.line(format!("NumberProcessors    {:08x}", header.number_processors))?;
         output.line(format!("BugCheckCode        {:08x}", header.bug_check_code))?;
         for (number, value) in header.bug_check_parameters.iter().enumerate() {
-            output.line(format!("BugCheckParameter{}  {value:016x}", number + 1))?;
+            output.line(format!("BugCheckParameter{}  {}", number + 1, output.word(*value)))?;
         }
         if let Some(time) = header.system_time {
             output.line(format!("SystemTime          {} (UTC)", date(time, true)))?;
@@ -52,7 +52,7 @@ pub(super) const COMMAND: Command = Command {
         if let Some(triage) = dump.triage() {
             output.line(format!("Drivers             {}", triage.drivers.len()))?;
             output.line(format!("Unloaded drivers    {}", triage.unloaded.len()))?;
-            output.line(format!("Top of stack        {}", triage.top_of_stack.windbg()))?;
+            output.line(format!("Top of stack        {}", output.at(triage.top_of_stack)))?;
             output.line(format!("Bytes of stack      {:#x}", triage.call_stack.len()))?;
             output.line(format!("Data blocks         {}", triage.data_blocks.len()))?;
         }

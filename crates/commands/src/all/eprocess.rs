@@ -78,7 +78,7 @@ fn show(session: &Session, at: VirtAddr, flags: u64, output: &mut Output) -> Out
 fn one(session: &Session, process: &KernelProcess, flags: u64, output: &mut Output) -> Outcome {
     let mut record = Record::default();
     record.set("address", address(process.address));
-    output.line(format!("PROCESS {}", process.address))?;
+    output.line(format!("PROCESS {}", output.word(process.address.0)))?;
     let short = |id: &u64| format!("{id:04x}");
     let id = record.fact(output, "id", &process.id, short, |id| Value::from(*id));
     let parent = record.fact(output, "parent_id", &process.parent_id, short, |id| Value::from(*id));
@@ -130,7 +130,7 @@ fn threads(session: &Session, process: &KernelProcess, flags: u64, output: &mut 
         let of_thread = if flags & 4 != 0 { 6 } else { 0 };
         match ethread::show(session, *at, of_thread, "        ", output) {
             Ok(data) => shown.push(data),
-            Err(Stop::Unknown(why)) => output.line(format!("        THREAD {at}  {why}"))?,
+            Err(Stop::Unknown(why)) => output.line(format!("        THREAD {}  {why}", output.word(at.0)))?,
             Err(stop) => return Err(stop),
         }
     }

@@ -58,7 +58,7 @@ pub(super) fn show(
     let runs_on = processor_of(&machine, at);
     record.set("processor", runs_on.map_or(Value::Null, Value::from));
     let state = state_words(&mut record, &thread, runs_on, output);
-    output.line(format!("{indent}THREAD {at}  Cid {cid}  Teb: {teb} {state}"))?;
+    output.line(format!("{indent}THREAD {}  Cid {cid}  Teb: {teb} {state}", output.word(at.0)))?;
     if flags & 2 != 0 {
         waits(&thread, indent, &mut record, output)?;
     }
@@ -116,7 +116,7 @@ fn waits(thread: &KernelThread, indent: &str, record: &mut Record, output: &mut 
     let kind = |kind: Option<u8>| kind.and_then(dispatcher_object).unwrap_or("not in this dump");
     let mut all = Vec::new();
     for object in objects {
-        output.line(format!("{indent}    {}  {}", object.address, kind(object.kind)))?;
+        output.line(format!("{indent}    {}  {}", output.word(object.address.0), kind(object.kind)))?;
         all.push(
             json!({"address": address(object.address), "kind": object.kind.and_then(dispatcher_object)}),
         );
@@ -179,7 +179,7 @@ fn details(
         record.fact(output, "base_priority", &thread.base_priority, signed, |n| Value::from(*n));
     output.line(format!("{indent}Priority {priority} BasePriority {base_priority}"))?;
     let trap = record.word(output, "trap_frame", &thread.trap_frame);
-    if thread.trap_frame.get().is_some_and(VirtAddr::is_kernel) {
+    if thread.trap_frame.get().is_some_and(|at| machine.arch().is_kernel(at)) {
         output.line(format!("{indent}TrapFrame {trap}"))?;
     }
     Ok(())
@@ -192,7 +192,7 @@ fn irps(thread: &KernelThread, indent: &str, record: &mut Record, output: &mut O
                 output.line(format!("{indent}IRP List:"))?;
             }
             for irp in &value.entries {
-                output.line(format!("{indent}    {irp}"))?;
+                output.line(format!("{indent}    {}", output.word(irp.0)))?;
             }
             if let Some(why) = &value.broken {
                 output.missing(format!("the list of IRPs breaks off: {why}"));

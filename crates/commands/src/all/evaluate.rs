@@ -2,8 +2,9 @@
 
 use crate::command::Command;
 use crate::parameter::{Kind, Parameter};
-use crate::show::{hex, quad};
+use crate::show::hex;
 use serde_json::json;
+use stopcode_base::VirtAddr;
 
 pub(super) const COMMAND: Command = Command {
     name: "?",
@@ -20,7 +21,7 @@ pub(super) const COMMAND: Command = Command {
     run: |session, arguments, output| {
         let value = arguments.number("EXPRESSION").unwrap_or_default();
         session.set_last(value);
-        output.line(format!("Evaluate expression: {} = {}", value as i64, quad(value)))?;
+        output.line(format!("Evaluate expression: {} = {}", value as i64, output.at(VirtAddr(value))))?;
         Ok(json!({"value": hex(value)}))
     },
 };

@@ -7,7 +7,7 @@ use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
 use crate::show::{address, hex};
 use serde_json::json;
-use stopcode_base::VirtAddr;
+use stopcode_base::{Arch, VirtAddr};
 use stopcode_dump::ExceptionRecord;
 use stopcode_kernel::Exception;
 use stopcode_knowledge::{enums, ntstatus};
@@ -39,7 +39,7 @@ pub(super) const COMMAND: Command = Command {
             return show(session, exception, flags, output);
         }
         let record = ExceptionRecord::read(machine.memory(), at).map_err(|miss| {
-            Stop::Unknown(format!("the exception record at {}: {}", at.windbg(), miss.reason))
+            Stop::Unknown(format!("the exception record at {}: {}", output.at(at), miss.reason))
         })?;
         show(session, &of_record(&record), Some(record.flags), output)
     },
@@ -52,7 +52,7 @@ fn of_record(record: &ExceptionRecord) -> Exception {
 fn show(session: &Session, exception: &Exception, flags: Option<u32>, output: &mut Output) -> Outcome {
     let name = session.name(exception.address);
     let place = name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
-    output.line(format!("ExceptionAddress: {}{place}", exception.address.windbg()))?;
+    output.line(format!("ExceptionAddress: {}{place}", output.at(exception.address)))?;
     let status = ntstatus(exception.code);
     let meaning = status.map_or_else(String::new, |status| format!(" ({})", status.name));
     output.line(format!("   ExceptionCode: {:08x}{meaning}", exception.code))?;
@@ -61,9 +61,9 @@ fn show(session: &Session, exception: &Exception, flags: Option<u32>, output: &m
     }
     output.line(format!("NumberParameters: {}", exception.parameters.len()))?;
     for (number, parameter) in exception.parameters.iter().enumerate() {
-        output.line(format!("   Parameter[{number}]: {parameter:016x}"))?;
+        output.line(format!("   Parameter[{number}]: {}", output.word(*parameter)))?;
     }
-    let attempt = attempt(exception);
+    let attempt = attempt(output.arch(), exception);
     if let Some(attempt) = &attempt {
         output.line(attempt)?;
     }
@@ -76,7 +76,7 @@ fn show(session: &Session, exception: &Exception, flags: Option<u32>, output: &m
 }
 
 /// What an access violation or an in-page error was about.
-fn attempt(exception: &Exception) -> Option<String> {
+fn attempt(arch: Arch, exception: &Exception) -> Option<String> {
     const ACCESS_VIOLATION: u32 = 0xc000_0005;
     const IN_PAGE_ERROR: u32 = 0xc000_0006;
     let [kind, at, ..] = exception.parameters.as_slice() else { return None };
@@ -84,5 +84,5 @@ fn attempt(exception: &Exception) -> Option<String> {
         return None;
     }
     let access = enums::exception_access(*kind)?;
-    Some(format!("Attempt to {access} at address {}", VirtAddr(*at).windbg()))
+    Some(format!("Attempt to {access} at address {}", arch.windbg(VirtAddr(*at))))
 }

@@ -3,7 +3,7 @@
 use crate::answer::Stop;
 use crate::output::Output;
 use crate::session::Session;
-use crate::show::{address, hex, quad, site};
+use crate::show::{address, hex, site, word};
 use serde_json::{Map, Value, json};
 use stopcode_base::{Fact, FileTime, VirtAddr};
 use stopcode_kernel::{ProcessorState, Stack};
@@ -51,9 +51,10 @@ impl Record {
         }
     }
 
-    /// An address or another 64-bit word, as WinDbg writes it without the back quote.
+    /// An address or another word as wide, as WinDbg writes it without the back quote.
     pub(super) fn word(&mut self, output: &mut Output, name: &str, fact: &Fact<VirtAddr>) -> String {
-        self.fact(output, name, fact, VirtAddr::to_string, |at| address(*at))
+        let arch = output.arch();
+        self.fact(output, name, fact, |at| word(arch, at.0), |at| address(*at))
     }
 
     /// A count.
@@ -117,17 +118,17 @@ pub(super) fn processor(session: &Session, number: Option<u64>) -> Result<Proces
 
 /// A stack as `k` shows it, each line after `indent`.
 pub(super) fn stack_lines(output: &mut Output, indent: &str, stack: &Stack) -> Result<Value, Stop> {
-    output.line(format!("{indent}{:<17} {:<17} Call Site", "Child-SP", "RetAddr"))?;
+    output.line(format!("{indent}{} {} Call Site", output.column("Child-SP"), output.column("RetAddr")))?;
     let mut frames = Vec::new();
     for (number, frame) in stack.frames.iter().enumerate() {
         if frame.gap_before {
             output.line(format!("{indent}~~~~~ frames may be missing here ~~~~~"))?;
         }
-        let site = call_site(frame);
+        let site = call_site(output, frame);
         let line = format!(
             "{indent}{} {} {site}",
-            frame.stack_pointer.windbg(),
-            known(return_address(stack, number))
+            output.at(frame.stack_pointer),
+            known(output, return_address(stack, number))
         );
         output.line(line)?;
         frames.push(json!({"stack_pointer": address(frame.stack_pointer), "call_site": site}));
@@ -138,8 +139,8 @@ pub(super) fn stack_lines(output: &mut Output, indent: &str, stack: &Stack) -> R
 /// `nt!KiPageFault (fffff804`7bc25870)`, or the bare address.
 pub(super) fn named(session: &Session, at: VirtAddr) -> String {
     match site(&session.machine().place(at)) {
-        Some(name) => format!("{name} ({})", quad(at.0)),
-        None => quad(at.0),
+        Some(name) => format!("{name} ({})", session.machine().arch().windbg(at)),
+        None => session.machine().arch().windbg(at),
     }
 }
 

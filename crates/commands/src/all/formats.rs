@@ -2,9 +2,10 @@
 
 use crate::command::Command;
 use crate::parameter::{Kind, Parameter};
-use crate::show::{date, hex, quad};
+use crate::show::{date, hex};
 use serde_json::json;
 use stopcode_base::FileTime;
+use stopcode_base::VirtAddr;
 
 /// FILETIMEs before 1980 or after 2200 are no dates that anybody meant.
 const DATES: std::ops::Range<u64> = 119_600_064_000_000_000..189_025_920_000_000_000;
@@ -21,7 +22,7 @@ pub(super) const COMMAND: Command = Command {
         let value = arguments.number("EXPRESSION").unwrap_or_default();
         session.set_last(value);
         output.line("Evaluate expression:")?;
-        output.line(format!("  Hex:     {}", quad(value)))?;
+        output.line(format!("  Hex:     {}", output.at(VirtAddr(value))))?;
         output.line(format!("  Decimal: {}", value as i64))?;
         if value as i64 != value.cast_signed().abs() {
             output.line(format!("  Decimal (unsigned) : {value}"))?;

@@ -32,13 +32,13 @@ pub(super) const COMMAND: Command = Command {
         let returns = return_address(&stack, number);
         output.line(format!(
             "{number:02x} {} {}     {}",
-            frame.stack_pointer.windbg(),
-            known(returns),
-            call_site(frame)
+            output.at(frame.stack_pointer),
+            known(output, returns),
+            call_site(output, frame)
         ))?;
         let data = json!({
             "number": number, "child_sp": address(frame.stack_pointer), "instruction": address(frame.instruction),
-            "return_address": returns.map(address), "call_site": call_site(frame), "trust": frame.trust.id(),
+            "return_address": returns.map(address), "call_site": call_site(output, frame), "trust": frame.trust.id(),
         });
         if arguments.switch("/r") {
             if number == 0 {

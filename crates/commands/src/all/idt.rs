@@ -35,7 +35,7 @@ pub(super) const COMMAND: Command = Command {
                 usize::from(entry.ist).checked_sub(1).and_then(|index| task.value()?.ist.get(index).copied());
             let stack_text = match (entry.ist, stack) {
                 (0, _) => String::new(),
-                (_, Some(stack)) => format!("  Stack = {}", stack.windbg()),
+                (_, Some(stack)) => format!("  Stack = {}", output.at(stack)),
                 (ist, None) => format!("  Stack = IST {ist}"),
             };
             output.line(format!("{:02x}:\t{}{stack_text}", entry.vector, named(session, entry.handler)))?;

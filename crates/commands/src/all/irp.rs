@@ -38,17 +38,22 @@ fn show(session: &Session, irp: &Irp, output: &mut Output) -> Outcome {
         None => format!("Irp is completed, or was not sent yet: {} stacks", irp.stack_count),
     };
     output.line(state)?;
-    let mdl = if irp.mdl.0 == 0 { "No Mdl:".to_owned() } else { format!("Mdl={}:", irp.mdl) };
+    let mdl = if irp.mdl.0 == 0 { "No Mdl:".to_owned() } else { format!("Mdl={}:", output.word(irp.mdl.0)) };
     let status = stopcode_knowledge::ntstatus(irp.status)
         .map_or_else(|| format!("{:08x}", irp.status), |it| it.name.to_owned());
-    output.line(format!(" {mdl} Thread {}:  Status {status}", irp.thread))?;
+    output.line(format!(" {mdl} Thread {}:  Status {status}", output.word(irp.thread.0)))?;
     if irp.cancel {
         output.line(" It was asked to be cancelled")?;
     }
     if irp.cancel_routine.0 != 0 {
         output.line(format!(" Cancel routine {}", named(session, irp.cancel_routine)))?;
     }
-    output.line("     cmd  flg cl Device           File             Completion-Context")?;
+    output.line(format!(
+        "     cmd  flg cl {:<width$} {:<width$} Completion-Context",
+        "Device",
+        "File",
+        width = output.word(0).len()
+    ))?;
     let mut locations = Vec::new();
     for (number, location) in (1_u8..).zip(&irp.locations) {
         let mark = if number == irp.current_location { '>' } else { ' ' };
@@ -85,10 +90,10 @@ fn show_location(
         "          {:>3x} {:>2x} {} {} {}-{}{when}",
         location.flags,
         location.control,
-        location.device,
-        location.file,
-        location.completion,
-        location.context
+        output.word(location.device.0),
+        output.word(location.file.0),
+        output.word(location.completion.0),
+        output.word(location.context.0)
     ))?;
     let driver = location.driver.value();
     let completion = (location.completion.0 != 0).then(|| named(session, location.completion));

@@ -8,7 +8,7 @@ use crate::expression::{evaluate, evaluate_start};
 use crate::output::Output;
 use crate::parameter::{Kind, Parameter};
 use crate::session::Session;
-use crate::show::{address, quad};
+use crate::show::address;
 use serde_json::{Value, json};
 use std::rc::Rc;
 use stopcode_base::{Arch, Arm64Registers, Registers, VirtAddr, X64Registers, X86Registers};
@@ -60,12 +60,12 @@ fn show(
 ) -> Outcome {
     let machine = session.machine();
     let shape = Shape::of(arguments, session.lines());
-    output.line(shape.header())?;
+    output.line(shape.header(output))?;
     for (number, frame) in stack.frames.iter().take(most).enumerate() {
         if frame.gap_before {
             output.line("~~~~~ frames may be missing here ~~~~~")?;
         }
-        output.line(shape.row(&machine, stack, number, frame))?;
+        output.line(shape.row(output, &machine, stack, number, frame))?;
     }
     if stack.frames.len() > most {
         output.line(format!("... {} more", stack.frames.len() - most))?;
@@ -163,7 +163,7 @@ impl Shape {
         }
     }
 
-    fn header(&self) -> String {
+    fn header(&self, output: &Output) -> String {
         let mut line = String::new();
         if self.numbers {
             line.push_str(" # ");
@@ -172,18 +172,19 @@ impl Shape {
             line.push_str("  Memory  ");
         }
         if self.pointers {
-            line.push_str("Child-SP          RetAddr               ");
+            line.push_str(&format!("{} {}     ", output.column("Child-SP"), output.column("RetAddr")));
         } else if self.arguments {
-            line.push_str("RetAddr               ");
+            line.push_str(&format!("{}     ", output.column("RetAddr")));
         }
         if self.arguments {
-            line.push_str(&format!(": {:<71} : ", "Args to Child"));
+            let width = 4 * (output.column("").len() + 1) - 1;
+            line.push_str(&format!(": {:<width$} : ", "Args to Child"));
         }
         line.push_str("Call Site");
         line
     }
 
-    fn row(&self, machine: &Machine, stack: &Stack, number: usize, frame: &Frame) -> String {
+    fn row(&self, output: &Output, machine: &Machine, stack: &Stack, number: usize, frame: &Frame) -> String {
         let mut line = String::new();
         if self.numbers {
             line.push_str(&format!("{number:02x} "));
@@ -192,18 +193,18 @@ impl Shape {
             let memory = memory(stack, number).map_or_else(String::new, |bytes| format!("{bytes:x}"));
             line.push_str(&format!("{memory:>8}  "));
         }
-        let returns = known(return_address(stack, number));
+        let returns = known(output, return_address(stack, number));
         if self.pointers {
-            line.push_str(&format!("{} {returns}     ", frame.stack_pointer.windbg()));
+            line.push_str(&format!("{} {returns}     ", output.at(frame.stack_pointer)));
         } else if self.arguments {
             line.push_str(&format!("{returns}     "));
         }
         if self.arguments {
             let words = home_space(machine, stack, number);
-            let words = words.map(|word| word.map_or_else(|| "????????`????????".to_owned(), quad));
+            let words = words.map(|word| known(output, word.map(VirtAddr)));
             line.push_str(&format!(": {} : ", words.join(" ")));
         }
-        line.push_str(&call_site(frame));
+        line.push_str(&call_site(output, frame));
         if let Some(source) = source(machine, frame, number).filter(|_| self.lines) {
             line.push_str(&format!(" [{} @ {}]", source.file, source.line));
         }
@@ -213,7 +214,7 @@ impl Shape {
         if self.trap_frames
             && let Some(at) = frame.trap_frame
         {
-            line.push_str(&format!(" (TrapFrame @ {})", at.windbg()));
+            line.push_str(&format!(" (TrapFrame @ {})", output.at(at)));
         }
         if let Some(what) = annotation(frame).filter(|_| self.words) {
             line.push_str(&format!("  <- {what}"));
@@ -236,11 +237,12 @@ fn memory(stack: &Stack, number: usize) -> Option<u64> {
     stack.bytes(number.checked_sub(1)?)
 }
 
-/// The four words above the return address: where a function may store its first four arguments.
+/// The four words above the return address: where a function may store its first four arguments, and x86 has them.
 fn home_space(machine: &Machine, stack: &Stack, number: usize) -> [Option<u64>; 4] {
     let caller = stack.frames.get(number + 1).filter(|next| !next.gap_before);
     let slot = caller.and_then(|caller| caller.return_slot);
-    [8, 16, 24, 32].map(|offset| machine.memory().read_u64(slot?.plus(offset)).ok())
+    let size = machine.arch().pointer_size();
+    [1, 2, 3, 4].map(|word| machine.memory().read_word(machine.arch(), slot?.plus(word * size)).ok())
 }
 
 /// What the function does, in a few words, and how it came to be left.

@@ -5,11 +5,10 @@ use crate::arguments::word;
 use crate::command::Command;
 use crate::output::Output;
 use crate::parameter::{Kind, Parameter};
-use crate::pattern::fits;
 use crate::session::Session;
 use crate::show::{address, date, hex};
 use serde_json::{Value, json};
-use stopcode_base::{VirtAddr, file_name};
+use stopcode_base::{VirtAddr, file_name, fits};
 use stopcode_kernel::{Machine, Module, UnloadedModule};
 
 pub(super) const COMMAND: Command = Command {
@@ -117,13 +116,13 @@ fn show(machine: &Machine, wanted: &Wanted, output: &mut Output) -> Outcome {
         output.missing("no module of this dump fits");
     }
     if !wanted.names_only {
-        output.line("start             end                 module name")?;
+        output.line(format!("{} {}   module name", output.column("start"), output.column("end")))?;
     }
     for module in &modules {
         if wanted.names_only {
             output.line(&module.display)?;
         } else {
-            output.line(line(machine, module, wanted))?;
+            output.line(line(output, machine, module, wanted))?;
         }
         if wanted.full {
             in_full(module, output)?;
@@ -133,7 +132,12 @@ fn show(machine: &Machine, wanted: &Wanted, output: &mut Output) -> Outcome {
         output.line("")?;
         output.line("Unloaded modules:")?;
         for module in &unloaded {
-            output.line(format!("{} {}   {}", module.start.windbg(), module.end.windbg(), module.name))?;
+            output.line(format!(
+                "{} {}   {}",
+                output.at(module.start),
+                output.at(module.end),
+                module.name
+            ))?;
         }
     }
     Ok(json!({
@@ -154,8 +158,8 @@ fn symbols(machine: &Machine, module: &Module) -> &'static str {
     }
 }
 
-fn line(machine: &Machine, module: &Module, wanted: &Wanted) -> String {
-    let range = format!("{} {}", module.base.windbg(), module.end().windbg());
+fn line(output: &Output, machine: &Machine, module: &Module, wanted: &Wanted) -> String {
+    let range = format!("{} {}", output.at(module.base), output.at(module.end()));
     let path = if wanted.paths { module.path.as_str() } else { file_name(&module.path) };
     let file = if wanted.file_names || wanted.paths { format!(" {path:<16}") } else { String::new() };
     if wanted.dates {

@@ -28,7 +28,7 @@ pub(super) const COMMAND: Command = Command {
             module.ok_or_else(|| Stop::unknown(format!("no module of this dump is called {name}")))?;
         output.line(format!("Loaded Module Info: [{}]", module.display))?;
         output.line(format!("         Module: {}", module.image))?;
-        output.line(format!("   Base Address: {}", module.base.windbg()))?;
+        output.line(format!("   Base Address: {}", output.at(module.base)))?;
         output.line(format!("     Image Name: {}", module.path))?;
         let stamp =
             module.time_date_stamp.map_or_else(|| "unavailable".to_owned(), |stamp| format!("{stamp:x}"));

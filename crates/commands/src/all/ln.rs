@@ -23,10 +23,10 @@ pub(super) const COMMAND: Command = Command {
             let place = session.name(at);
             return match place {
                 Some(name) => {
-                    output.line(format!("({})   {name}", at.windbg()))?;
+                    output.line(format!("({})   {name}", output.at(at)))?;
                     Ok(json!({"address": address(at), "before": name, "after": null, "exact": []}))
                 }
-                None => Err(Stop::unknown(format!("{} lies in no module", at.windbg()))),
+                None => Err(Stop::unknown(format!("{} lies in no module", output.at(at)))),
             };
         };
         let table = machine.symbols(module).ok_or_else(|| {
@@ -34,7 +34,7 @@ pub(super) const COMMAND: Command = Command {
         })?;
         let found = u32::try_from(at.0 - module.base.0).ok().and_then(|rva| table.lookup(rva));
         let found = found.ok_or_else(|| {
-            Stop::unknown(format!("{} lies before the first name of {}", at.windbg(), module.display))
+            Stop::unknown(format!("{} lies before the first name of {}", output.at(at), module.display))
         })?;
         let named = |name: &str| format!("{}!{}", module.display, demangle(name));
         let cold = if found.cold { " (cold)" } else { "" };
@@ -42,9 +42,10 @@ pub(super) const COMMAND: Command = Command {
         let offset = if found.offset == 0 { String::new() } else { format!("+{:#x}", found.offset) };
         let next = found.room.map(|room| found.rva.saturating_add(room));
         let next = next.and_then(|rva| Some((module.base.plus(rva.into()), named(table.lookup(rva)?.name))));
-        let after =
-            next.as_ref().map_or_else(String::new, |(at, name)| format!("   |  ({})   {name}", at.windbg()));
-        output.line(format!("({})   {}{cold}{offset}{after}", start.windbg(), named(found.name)))?;
+        let after = next
+            .as_ref()
+            .map_or_else(String::new, |(at, name)| format!("   |  ({})   {name}", output.at(*at)));
+        output.line(format!("({})   {}{cold}{offset}{after}", output.at(start), named(found.name)))?;
         let exact: Vec<String> =
             if found.offset == 0 { table.names_at(found.rva).map(named).collect() } else { Vec::new() };
         if !exact.is_empty() {

@@ -3,7 +3,7 @@
 use crate::answer::Stop;
 use crate::arguments::{Arguments, Range};
 use crate::session::Session;
-use stopcode_base::{Memory, VirtAddr};
+use stopcode_base::{Arch, Memory, VirtAddr};
 
 /// After this many bytes without any that is there, nothing more is looked for.
 pub(super) const MOST_MISSING: u64 = 0x1000;
@@ -37,9 +37,9 @@ pub(super) fn value(bytes: &[Option<u8>]) -> Option<u64> {
 }
 
 /// Why nothing is there, and what shows more.
-pub(super) fn missing(memory: &dyn Memory, at: VirtAddr) -> Stop {
+pub(super) fn missing(arch: Arch, memory: &dyn Memory, at: VirtAddr) -> Stop {
     let why = memory.read_u8(at).err().map_or_else(|| "there".to_owned(), |miss| miss.reason.to_string());
-    Stop::Unknown(format!("{} is {why}; `!pte {:#x}` shows its page-table entries", at.windbg(), at.0))
+    Stop::Unknown(format!("{} is {why}; `!pte {:#x}` shows its page-table entries", arch.windbg(at), at.0))
 }
 
 /// Bytes as letters, what is no letter as a dot.

@@ -15,11 +15,13 @@ pub(super) const COMMAND: Command = Command {
     examples: &[("!pcr", "of the selected processor"), ("!pcr 2", "of processor 2")],
     run: |session, arguments, output| {
         let state = processor(session, arguments.number("PROCESSOR"))?;
+        let arch = output.arch();
         let mut record = Record::default();
         record.set("processor", state.number);
-        let pcr = record.fact(output, "pcr", &state.pcr, |at| at.windbg(), |at| crate::show::address(*at));
+        let pcr =
+            record.fact(output, "pcr", &state.pcr, |at| arch.windbg(*at), |at| crate::show::address(*at));
         output.line(format!("KPCR for Processor {} at {pcr}:", state.number))?;
-        output.line(format!("             Prcb: {}", state.prcb))?;
+        output.line(format!("             Prcb: {}", output.word(state.prcb.0)))?;
         record.set("prcb", crate::show::address(state.prcb));
         for (name, key, fact) in [
             ("CurrentThread", "current_thread", &state.current_thread),
@@ -42,7 +44,7 @@ pub(super) const COMMAND: Command = Command {
         if let Some(special) = special {
             for row in named(special).chunks(2) {
                 let shown: Vec<String> =
-                    row.iter().map(|(name, value)| format!("{name:>17}: {value:016x}")).collect();
+                    row.iter().map(|(name, value)| format!("{name:>17}: {}", output.word(*value))).collect();
                 output.line(shown.join(" "))?;
             }
         }
@@ -61,7 +63,9 @@ fn named(special: &SpecialRegisters) -> Vec<(&'static str, u64)> {
         ("cr2", special.cr2),
         ("cr3", special.cr3),
         ("cr4", special.cr4),
-        ("cr8", special.cr8),
+    ];
+    all.extend(special.cr8.map(|cr8| ("cr8", cr8)));
+    all.extend([
         ("tr", special.tr.into()),
         ("dr0", dr0),
         ("dr1", dr1),
@@ -69,7 +73,7 @@ fn named(special: &SpecialRegisters) -> Vec<(&'static str, u64)> {
         ("dr3", dr3),
         ("dr6", dr6),
         ("dr7", dr7),
-    ];
+    ]);
     if let Some(msrs) = special.msrs {
         all.extend([
             ("gs_base", msrs.gs_base),

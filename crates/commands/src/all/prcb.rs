@@ -18,7 +18,7 @@ pub(super) const COMMAND: Command = Command {
         let mut record = Record::default();
         record.set("processor", state.number);
         record.set("prcb", crate::show::address(state.prcb));
-        output.line(format!("PRCB for Processor {} at {}:", state.number, state.prcb.windbg()))?;
+        output.line(format!("PRCB for Processor {} at {}:", state.number, output.at(state.prcb)))?;
         let irql = record.count(output, "saved_irql", &state.saved_irql);
         output.line(format!("Current IRQL -- {irql}"))?;
         let current = record.word(output, "current_thread", &state.current_thread);

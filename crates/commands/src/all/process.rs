@@ -35,7 +35,7 @@ pub(super) const COMMAND: Command = Command {
             Some(at) => session.select_process(at),
         }
         let process = session.process().map_err(Stop::Unknown)?;
-        output.line(format!("Implicit process is now {}", process.windbg()))?;
+        output.line(format!("Implicit process is now {}", output.at(process)))?;
         let translated = arguments.switch("/p") && translate(session, process, output);
         Ok(json!({"process": address(process), "user_memory": translated}))
     },

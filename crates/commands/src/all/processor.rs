@@ -43,8 +43,8 @@ fn list(session: &Session, output: &mut Output) -> Outcome {
         output.line(format!(
             "{mark}{:>3}  Thread {}  {} {name}",
             processor.number,
-            known(processor.thread),
-            known(at)
+            known(output, processor.thread),
+            known(output, at)
         ))?;
         let shown = |at: Option<VirtAddr>| at.map_or(Value::Null, address);
         all.push(json!({

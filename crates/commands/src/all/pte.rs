@@ -6,6 +6,7 @@ use crate::command::Command;
 use crate::parameter::{Kind, Parameter};
 use crate::show::{address, hex, quad};
 use serde_json::{Value, json};
+use stopcode_base::Arch;
 use stopcode_dump::paging::{EntryKind, Mapping, WalkEntry};
 
 pub(super) const COMMAND: Command = Command {
@@ -24,7 +25,9 @@ pub(super) const COMMAND: Command = Command {
         let Some(walk) = machine.dump().walk(None, at) else {
             return Err(Stop::unknown("where the page tables lie is not in this dump"));
         };
-        let entries: Vec<&WalkEntry> = walk.entries().collect();
+        // The four entries above x86's page directories have no address and no such flags.
+        let is_shown = |entry: &&WalkEntry| machine.arch() != Arch::X86 || entry.level < 3;
+        let entries: Vec<&WalkEntry> = walk.entries().filter(is_shown).collect();
         let missing = match walk.outcome {
             Ok(Mapping::Physical(..)) => None,
             Ok(Mapping::Zeros(_)) => Some(NEVER_USED.to_owned()),
@@ -32,22 +35,26 @@ pub(super) const COMMAND: Command = Command {
         };
         if entries.is_empty() {
             let why = missing.as_deref().unwrap_or("not known");
-            return Err(Stop::unknown(format!("the page-table entries of {}: {why}", at.windbg())));
+            return Err(Stop::unknown(format!("the page-table entries of {}: {why}", output.at(at))));
         }
         let columns = |cell: &dyn Fn(&WalkEntry) -> String| -> String {
             let cells: Vec<String> = entries.iter().map(|entry| format!("{:<26}", cell(entry))).collect();
             cells.join(" ")
         };
-        output.line(format!("{:>43} {at}", "VA"))?;
+        // The entries of x86 are half as wide without the address extension.
+        let digits = if machine.dump().header().pae_enabled == Some(false) { 8 } else { 16 };
+        let content = |value: u64| format!("{value:0digits$X}");
+        output.line(format!("{:>43} {}", "VA", output.word(at.0)))?;
         output.line(columns(&|entry| {
-            let place = entry.mapped_at.map_or_else(|| UNKNOWN.to_owned(), |at| format!("{:016X}", at.0));
+            let place =
+                entry.mapped_at.map_or_else(|| UNKNOWN.to_owned(), |at| output.word(at.0).to_uppercase());
             format!("{} at {place}", name(entry.level))
         }))?;
-        output.line(columns(&|entry| format!("contains {:016X}", entry.value)))?;
+        output.line(columns(&|entry| format!("contains {}", content(entry.value))))?;
         output.line(columns(&meaning))?;
         let prototype = walk.prototype.map(|entry| row(&entry));
         if let Some(entry) = walk.prototype {
-            output.line(format!("prototype contains {:016X}  {}", entry.value, meaning(&entry)))?;
+            output.line(format!("prototype contains {}  {}", content(entry.value), meaning(&entry)))?;
         }
         if let Some(missing) = &missing {
             output.missing(missing);

@@ -46,7 +46,7 @@ fn assign(session: &mut Session, name: &str, value: &str, output: &mut Output) -
             "Bad register error at '{name}': only $t0 to $t19 can be set in a dump"
         )));
     }
-    output.line(format!("{name}={value:016x}"))?;
+    output.line(format!("{name}={}", output.word(value)))?;
     Ok(json!({name: hex(value)}))
 }
 
@@ -57,7 +57,7 @@ fn some(session: &Session, text: &str, output: &mut Output) -> Outcome {
     {
         match session.register(name) {
             Some(Ok(value)) => {
-                output.line(format!("{name}={value:016x}"))?;
+                output.line(format!("{name}={}", output.word(value)))?;
                 values.insert(name.to_owned(), hex(value));
             }
             Some(Err(why)) => return Err(Stop::Unknown(why)),
@@ -128,7 +128,7 @@ fn instruction(session: &Session, scope: &Scope, output: &mut Output) -> Outcome
                 || "?".repeat(width * 2),
                 |value| format!("{value:0width$x}", width = width * 2),
             );
-            let place = if narrow { format!("0023:{:08x}", target.0) } else { target.windbg() };
+            let place = if narrow { format!("0023:{:08x}", target.0) } else { output.at(target) };
             line.push_str(&format!(" ds:{place}={held_shown}"));
             accesses.push(json!({
                 "kind": access.kind.verb(), "address": hex(target.0), "size": access.size, "value": held.map(hex),

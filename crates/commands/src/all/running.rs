@@ -27,7 +27,9 @@ pub(super) const COMMAND: Command = Command {
         let count = machine.dump().header().number_processors;
         output.line(format!("{count} processors, {} of them in this dump", states.len()))?;
         output.line("")?;
-        output.line("       Prcb              Current         (pri) Next              Idle")?;
+        let place = |name: &str| format!("{name:<width$}", width = output.word(0).len());
+        let header = format!("{} {}(pri) {}  Idle", place("Prcb"), place("Current"), place("Next"));
+        output.line(format!("       {header}"))?;
         let mut all = Vec::new();
         for state in &states {
             let is_idle =
@@ -52,8 +54,9 @@ pub(super) const COMMAND: Command = Command {
                 thread.and_then(|it| thread_state(it.state.get()?)).map_or(Value::Null, Value::from),
             );
             output.line(format!(
-                "{:>3}    {} {current:<16} ({shown:>2}) {next:<16}  {idle_thread}",
-                state.number, state.prcb
+                "{:>3}    {} {current} ({shown:>2}) {next}  {idle_thread}",
+                state.number,
+                output.word(state.prcb.0)
             ))?;
             if stacks {
                 let processor = machine.processors().iter().find(|it| it.number == state.number);

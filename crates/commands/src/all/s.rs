@@ -119,7 +119,7 @@ fn search(session: &Session, range: Range, wanted: &[u8], output: &mut Output) -
             .iter()
             .map(|byte| byte.map_or_else(|| "??".to_owned(), |byte| format!("{byte:02x}")))
             .collect();
-        output.line(format!("{}  {}  {}", place.windbg(), raw.join(" "), letters(&shown)))?;
+        output.line(format!("{}  {}  {}", output.at(*place), raw.join(" "), letters(&shown)))?;
     }
     if more > 0 {
         output.missing(format!("{more} more places"));
@@ -127,7 +127,7 @@ fn search(session: &Session, range: Range, wanted: &[u8], output: &mut Output) -
     if done < range.bytes {
         output.missing(format!(
             "the search ended at {}: the range is too long",
-            range.start.plus(done).windbg()
+            output.at(range.start.plus(done))
         ));
     }
     Ok(json!({"found": found.into_iter().map(address).collect::<Vec<_>>(), "more": more}))

@@ -1,14 +1,15 @@
 //! What several commands show alike.
 
 use crate::answer::Stop;
+use crate::output::Output;
 use crate::session::Session;
-use crate::show::{quad, site};
+use crate::show::site;
 use stopcode_base::VirtAddr;
 use stopcode_kernel::{Frame, Stack};
 
 /// `nt!KeBugCheckEx`, `iaStor+0x253f5`, or the bare address.
-pub(super) fn call_site(frame: &Frame) -> String {
-    site(&frame.place).unwrap_or_else(|| format!("0x{}", quad(frame.instruction.0)))
+pub(super) fn call_site(output: &Output, frame: &Frame) -> String {
+    site(&frame.place).unwrap_or_else(|| format!("0x{}", output.at(frame.instruction)))
 }
 
 /// What WinDbg's `RetAddr` shows: where the next frame goes on; `None` at the end and across a gap, but for the word on top of
@@ -20,8 +21,8 @@ pub(super) fn return_address(stack: &Stack, number: usize) -> Option<VirtAddr> {
 }
 
 /// An address in WinDbg's form, or as many question marks.
-pub(super) fn known(address: Option<VirtAddr>) -> String {
-    address.map_or_else(|| "????????`????????".to_owned(), VirtAddr::windbg)
+pub(super) fn known(output: &Output, address: Option<VirtAddr>) -> String {
+    address.map_or_else(|| output.no_address(), |address| output.at(address))
 }
 
 /// The selected stack.

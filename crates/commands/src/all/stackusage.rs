@@ -37,7 +37,7 @@ pub(super) const COMMAND: Command = Command {
                 [frame, next] if !next.gap_before => {
                     let size = next.stack_pointer.offset_from(frame.stack_pointer)?;
                     let module = frame.place.display.clone().unwrap_or_else(|| "no module".to_owned());
-                    (size < 1 << 20).then(|| (size, module, call_site(frame)))
+                    (size < 1 << 20).then(|| (size, module, call_site(output, frame)))
                 }
                 _ => None,
             })
@@ -46,10 +46,10 @@ pub(super) const COMMAND: Command = Command {
         match (limits, within) {
             (Some((limit, base)), Some(_)) => {
                 let (size, used) = (base.0 - limit.0, base.0 - pointer.0);
-                output.line(format!("Stack {} to {}: {size:#x} bytes", limit.windbg(), base.windbg()))?;
+                output.line(format!("Stack {} to {}: {size:#x} bytes", output.at(limit), output.at(base)))?;
                 output.line(format!(
                     "Pointer {}: {used:#x} bytes used, {:#x} left",
-                    pointer.windbg(),
+                    output.at(pointer),
                     size - used
                 ))?;
             }
@@ -58,9 +58,9 @@ pub(super) const COMMAND: Command = Command {
                     if pointer < limit && limit.0 - pointer.0 <= 0x1000 { ": in its guard page" } else { "" };
                 let line = format!(
                     "Pointer {} is not in the thread's stack, {} to {}{below}",
-                    pointer.windbg(),
-                    limit.windbg(),
-                    base.windbg()
+                    output.at(pointer),
+                    output.at(limit),
+                    output.at(base)
                 );
                 output.line(line)?;
             }

@@ -100,8 +100,8 @@ fn system(session: &Session, output: &mut Output) -> Outcome {
     let list = header.ps_loaded_module_list.unwrap_or_default();
     output.line(format!(
         "Kernel base = 0x{} PsLoadedModuleList = 0x{}",
-        machine.build().kernel_base.windbg(),
-        list.windbg()
+        output.at(machine.build().kernel_base),
+        output.at(list)
     ))?;
     times(session, output)?;
     Ok(json!({

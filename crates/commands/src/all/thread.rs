@@ -50,7 +50,7 @@ pub(super) const COMMAND: Command = Command {
             super::process::translate(session, process, output);
         }
         let thread = session.thread().map_err(Stop::Unknown)?;
-        output.line(format!("Implicit thread is now {}", thread.windbg()))?;
+        output.line(format!("Implicit thread is now {}", output.at(thread)))?;
         Ok(json!({"thread": address(thread)}))
     },
 };

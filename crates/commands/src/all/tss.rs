@@ -20,11 +20,11 @@ pub(super) const COMMAND: Command = Command {
         output.line(format!(
             "Task State Segment of Processor {} at {}",
             state.number,
-            task.address.windbg()
+            output.at(task.address)
         ))?;
-        output.line(format!("  Rsp0  {}", task.rsp0.windbg()))?;
+        output.line(format!("  Rsp0  {}", output.at(task.rsp0)))?;
         for (number, stack) in (1..).zip(task.ist) {
-            output.line(format!("  Ist{number}  {}", stack.windbg()))?;
+            output.line(format!("  Ist{number}  {}", output.at(stack)))?;
         }
         Ok(json!({
             "processor": state.number, "address": address(task.address), "rsp0": address(task.rsp0),

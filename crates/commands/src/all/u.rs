@@ -54,7 +54,7 @@ pub(super) fn show(
         let memory = session.memory(&machine);
         let Some((instruction, bytes)) = decode(session, &machine, at) else {
             if number == 0 && memory.read_u8(at).is_err() {
-                return Err(missing(&memory, at));
+                return Err(missing(output.arch(), &memory, at));
             }
             let (byte, step) = match memory.read_u8(at) {
                 Ok(byte) if memory.read_u8(at.plus(super::code::LONGEST as u64)).is_ok() => {
@@ -63,9 +63,9 @@ pub(super) fn show(
                 // The rest of it is not there.
                 Ok(_) | Err(_) => ("??".to_owned(), 0),
             };
-            output.line(format!("{} {byte:<15} ???", at.windbg()))?;
+            output.line(format!("{} {byte:<15} ???", output.at(at)))?;
             if step == 0 {
-                output.missing(format!("the code at {} is not whole in this dump", at.windbg()));
+                output.missing(format!("the code at {} is not whole in this dump", output.at(at)));
                 break;
             }
             at = at.plus(step);

@@ -44,7 +44,7 @@ fn show(session: &mut Session, end: VirtAddr, count: usize, output: &mut Output)
     let arch = machine.arch();
     let bytes = before(&session.code(&machine), end, count * LONGEST + SETTLE);
     if bytes.is_empty() {
-        return Err(missing(&session.memory(&machine), end.minus(1)));
+        return Err(missing(output.arch(), &session.memory(&machine), end.minus(1)));
     }
     let start = end.minus(bytes.len() as u64);
     let lengths: Vec<Option<usize>> = (0..bytes.len())
@@ -58,7 +58,7 @@ fn show(session: &mut Session, end: VirtAddr, count: usize, output: &mut Output)
     if chain.is_empty() {
         return Err(Stop::unknown(format!(
             "the bytes before {} are no instructions, or not whole in this dump",
-            end.windbg()
+            output.at(end)
         )));
     }
     let mut instructions = Vec::new();

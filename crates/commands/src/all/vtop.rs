@@ -44,6 +44,6 @@ pub(super) const COMMAND: Command = Command {
             Ok(Mapping::Zeros(_)) => NEVER_USED.to_owned(),
             Err(reason) => reason.to_string(),
         };
-        Err(Stop::unknown(format!("{}: {missing}; `!pte {:x}` shows what is known", at.windbg(), at.0)))
+        Err(Stop::unknown(format!("{}: {missing}; `!pte {:x}` shows what is known", output.at(at), at.0)))
     },
 };

@@ -3,10 +3,10 @@
 use crate::answer::Stop;
 use crate::command::Command;
 use crate::parameter::{Kind, Parameter};
-use crate::pattern::fits;
 use crate::show::address;
 use crate::symbols::{modules, no_symbols};
 use serde_json::json;
+use stopcode_base::fits;
 use stopcode_symbols::demangle;
 
 /// More are counted, not shown.
@@ -58,7 +58,7 @@ pub(super) const COMMAND: Command = Command {
             return Err(Stop::unknown(format!("no module of this dump is called {module}")));
         }
         for (at, name) in &found {
-            output.line(format!("{}          {name}", at.windbg()))?;
+            output.line(format!("{}          {name}", output.at(*at)))?;
         }
         if more > 0 {
             output.missing(format!("{more} more fit"));

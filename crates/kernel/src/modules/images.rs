@@ -7,7 +7,7 @@ use crate::modules::module::Module;
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
-use stopcode_base::{Memory, MissReason, VirtAddr};
+use stopcode_base::{Memory, MissReason, VirtAddr, file_name};
 use stopcode_image::{CodeView, Headers, Image};
 use stopcode_symbols::{StackFrames, SymbolSource};
 use stopcode_unwind::{FrameData, ImageView, Images, X64Rules};
@@ -32,11 +32,16 @@ impl ImageFiles {
         self.files.get(index)?.get_or_init(find).as_ref()
     }
 
-    /// The file of a module's image, and where it lies.
+    /// The file of a module's image, and where it lies. Where file systems tell case, it may be spelled as the path is.
     pub(crate) fn find(&self, module: &Module) -> Option<(PathBuf, Vec<u8>)> {
         let size = u32::try_from(module.size).ok()?;
         let stamp = module.time_date_stamp.filter(|_| self.symbols.has_paths())?;
-        names_for(&module.image).iter().find_map(|name| self.symbols.find_image(name, stamp, size))
+        let mut names = names_for(&module.image);
+        let spelled = file_name(&module.path);
+        if !spelled.is_empty() && !names.contains(&spelled) {
+            names.push(spelled);
+        }
+        names.into_iter().find_map(|name| self.symbols.find_image(name, stamp, size))
     }
 }
 

@@ -8,9 +8,12 @@ use std::rc::Rc;
 use stopcode_base::VirtAddr;
 use stopcode_symbols::{PdbFile, SourceLine};
 
-/// PDBs, each opened when a line of its module is first asked for; what is asked of them they read themselves.
+/// A module's PDB, where one is at hand.
+type Opened = Option<Rc<PdbFile<File>>>;
+
+/// PDBs by their modules' bases, each opened when a line of its module is first asked for; what is asked of them they read themselves.
 #[derive(Default)]
-pub(crate) struct Lines(RefCell<Vec<(VirtAddr, Option<Rc<PdbFile<File>>>)>>);
+pub(crate) struct Lines(RefCell<Vec<(VirtAddr, Opened)>>);
 
 impl Lines {
     /// The line that the code at an address was written in; `None` where no PDB tells.
@@ -20,7 +23,7 @@ impl Lines {
         self.of(core, module)?.line(rva)
     }
 
-    fn of(&self, core: &Core, module: &Module) -> Option<Rc<PdbFile<File>>> {
+    fn of(&self, core: &Core, module: &Module) -> Opened {
         let mut known = self.0.borrow_mut();
         if let Some((_, found)) = known.iter().find(|(base, _)| *base == module.base) {
             return found.clone();

@@ -9,10 +9,8 @@ use stopcode_dump::{Bits, Dump};
 const MOST_MODULES: usize = 10_000;
 /// Longest path that is read, in bytes.
 const LONGEST_PATH: u16 = 2048;
-/// Entries of `MmUnloadedDrivers`, a ring.
+/// Entries of `MmUnloadedDrivers`, a ring: a `UNICODE_STRING`, two addresses, and when it was unloaded.
 const UNLOADED: usize = 50;
-/// Bytes of one of them.
-const UNLOADED_SIZE: u64 = 0x28;
 /// The first build whose `KLDR_DATA_TABLE_ENTRY` ends with the image's time stamp.
 const FIRST_WITH_STAMP: u32 = 10_240;
 
@@ -194,25 +192,23 @@ pub(crate) fn unloaded(dump: &Dump) -> Vec<UnloadedModule> {
 
 /// `MmUnloadedDrivers`, a ring whose next entry `MmLastUnloadedDriver` tells.
 fn from_ring(dump: &Dump) -> Option<Vec<UnloadedModule>> {
-    // 32-bit entries have another shape, which no public source tells for sure.
-    if dump.header().bits == Bits::B32 {
-        return None;
-    }
+    let list = List::of(dump.header().bits);
     let variable = |name| dump.kdbg()?.get(name).filter(|at| *at != 0).map(VirtAddr);
-    let ring = VirtAddr(dump.read_u64(variable("MmUnloadedDrivers")?).ok()?);
+    let ring = list.pointer(dump, variable("MmUnloadedDrivers")?)?;
     let next = dump.read_u32(variable("MmLastUnloadedDriver")?).ok()? as usize % UNLOADED;
-    if !ring.is_kernel() {
+    if !list.is_kernel(ring) {
         return None;
     }
+    let size = 4 * list.pointer_size() + 8;
     let newest_first = (1..=UNLOADED).map(|back| (next + UNLOADED - back) % UNLOADED);
-    Some(newest_first.filter_map(|n| ring_entry(dump, ring.plus(n as u64 * UNLOADED_SIZE))).collect())
+    Some(newest_first.filter_map(|n| ring_entry(dump, &list, ring.plus(n as u64 * size))).collect())
 }
 
-fn ring_entry(memory: &dyn Memory, at: VirtAddr) -> Option<UnloadedModule> {
-    let start = VirtAddr(memory.read_u64(at.plus(0x10)).ok()?);
-    let end = VirtAddr(memory.read_u64(at.plus(0x18)).ok()?);
-    let name = unicode_string(memory, &List::of(Bits::B64), at)?;
-    (start.is_kernel() && start < end).then_some(UnloadedModule { name, start, end })
+fn ring_entry(memory: &dyn Memory, list: &List, at: VirtAddr) -> Option<UnloadedModule> {
+    let start = list.pointer(memory, at.plus(2 * list.pointer_size()))?;
+    let end = list.pointer(memory, at.plus(3 * list.pointer_size()))?;
+    let name = unicode_string(memory, list, at)?;
+    (list.is_kernel(start) && start < end).then_some(UnloadedModule { name, start, end })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::facts::Processor;
-use stopcode_base::VirtAddr;
+use stopcode_base::{Arch, VirtAddr};
 use stopcode_dump::context;
 
 /// No Windows has more.
@@ -13,9 +13,8 @@ pub(crate) fn prcbs(core: &Core) -> impl Iterator<Item = (VirtAddr, u32)> {
     let count = core.dump.header().number_processors.min(MOST_PROCESSORS);
     let block = core.dump.kdbg().and_then(|kdbg| kdbg.get("KiProcessorBlock")).filter(|block| *block != 0);
     (0..count).filter_map(move |index| {
-        let at = VirtAddr(block?).plus(8 * u64::from(index));
-        let prcb = VirtAddr(core.memory().read_u64(at).ok()?);
-        prcb.is_kernel().then_some((prcb, index))
+        let at = VirtAddr(block?).plus(core.arch.pointer_size() * u64::from(index));
+        core.kernel_pointer(at).map(|prcb| (prcb, index))
     })
 }
 
@@ -64,15 +63,11 @@ pub(crate) fn processors(core: &Core, crashed: Option<VirtAddr>) -> Vec<Processo
 fn processor(core: &Core, prcb: VirtAddr, index: u32, crashed: Option<VirtAddr>) -> Processor {
     let memory = core.memory();
     let at = |offset: u64| prcb.plus(offset);
-    let pointer = |offset: Option<u64>| {
-        let value = VirtAddr(memory.read_u64(at(offset?)).ok()?);
-        value.is_kernel().then_some(value)
-    };
-    let number = memory.read_u32(at(core.kdbg_offset("OffsetPrcbNumber").unwrap_or(0x24))).unwrap_or(index);
-    let thread = pointer(core.kdbg_offset("OffsetPrcbCurrentThread").or(Some(8)));
-    let idle_thread = pointer(core.kdbg_offset("OffsetPrcbIdleThread").or(Some(0x18)));
+    let idle = core.field("_KPRCB", "IdleThread").unwrap_or(3 * core.arch.pointer_size());
+    let thread = core.kernel_pointer(at(core.current_thread_offset()));
+    let idle_thread = core.kernel_pointer(at(idle));
     Processor {
-        number: if number < MOST_PROCESSORS { number } else { index },
+        number: number(core, prcb).unwrap_or(index),
         prcb: Some(prcb),
         thread,
         idle_thread,
@@ -86,6 +81,18 @@ fn processor(core: &Core, prcb: VirtAddr, index: u32, crashed: Option<VirtAddr>)
     }
 }
 
+/// `KPRCB.Number`, if the dump holds it and it can be one.
+pub(crate) fn number(core: &Core, prcb: VirtAddr) -> Option<u32> {
+    let place = core.field("_KPRCB", "Number").or((core.arch == Arch::X64).then_some(0x24))?;
+    let at = prcb.plus(place);
+    let number = if core.arch == Arch::X86 && core.has_short_processor_numbers() {
+        core.memory().read_u8(at).map(u32::from)
+    } else {
+        core.memory().read_u32(at)
+    };
+    number.ok().filter(|number| *number < MOST_PROCESSORS)
+}
+
 /// `*KPRCB.Context` first; the inline frame, which newer kernels leave empty, second.
 pub(crate) fn registers(core: &Core, prcb: VirtAddr) -> Option<stopcode_base::Registers> {
     let memory = core.memory();
@@ -93,10 +100,15 @@ pub(crate) fn registers(core: &Core, prcb: VirtAddr) -> Option<stopcode_base::Re
         let (registers, flags) = context::read(memory, core.arch, at).ok()??;
         (flags != 0 && registers.instruction().0 != 0).then_some(registers)
     };
-    let saved =
-        core.kdbg_offset("OffsetPrcbContext").and_then(|offset| memory.read_u64(prcb.plus(offset)).ok());
-    saved
-        .filter(|at| VirtAddr(*at).is_kernel())
-        .and_then(|at| read(VirtAddr(at)))
-        .or_else(|| core.kdbg_offset("OffsetPrcbProcStateContext").and_then(|offset| read(prcb.plus(offset))))
+    let saved = core.field("_KPRCB", "Context").and_then(|offset| core.kernel_pointer(prcb.plus(offset)));
+    saved.and_then(read).or_else(|| inline_context(core).and_then(|offset| read(prcb.plus(offset))))
+}
+
+/// Where a KPRCB has the context inside its processor state. Windows XP's debugger data do not say.
+fn inline_context(core: &Core) -> Option<u64> {
+    let by_layout = || {
+        let state = core.field("_KPRCB", "ProcessorState")?;
+        Some(state + core.field("_KPROCESSOR_STATE", "ContextFrame")?)
+    };
+    core.kdbg_offset("OffsetPrcbProcStateContext").or_else(by_layout)
 }

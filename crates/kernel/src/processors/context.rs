@@ -6,14 +6,12 @@ use crate::core::Core;
 use crate::facts::{Context, Exception};
 use crate::identity::STATUS_BREAKPOINT;
 use crate::processors::all;
+use crate::processors::trap::{self, Trapped};
 use crate::stacks::ranges::LARGEST_STACK;
 use stopcode_base::{Arch, Fact, Registers, VirtAddr};
 use stopcode_dump::{ExceptionRecord, context as record};
 use stopcode_knowledge::{ParamKind, base_code, bug_check};
-use stopcode_unwind::{StackKind, StackRange, trap_frame, trap_frame::TrapFrame};
-
-/// General registers that an x64 trap frame does not hold: rbx, rsi, rdi and r12 to r15.
-const NOT_IN_TRAP_FRAME: u32 = 1 << 3 | 1 << 6 | 1 << 7 | 0xf000;
+use stopcode_unwind::{StackKind, StackRange};
 
 /// The context to judge, in this order: a context record or trap frame that an argument points to, a trap frame on
 /// the saved stack whose instruction pointer an argument names, the header's context.
@@ -62,45 +60,48 @@ fn from_arguments(core: &Core) -> Option<Context> {
 }
 
 fn trap_frame_at(core: &Core, at: VirtAddr, origin: &str) -> Option<Context> {
-    if core.arch != Arch::X64 || !at.is_kernel() {
-        return None;
-    }
-    let frame = TrapFrame::read(core.memory(), at).ok()?;
-    let around = StackRange { low: at, high: at.plus(trap_frame::SIZE), kind: StackKind::Other };
-    frame.is_plausible(&core.code, &around).then(|| of_trap_frame(&frame, origin.to_owned()))
+    trap::plausible_at(core, at).map(|frame| of_trap_frame(&frame, origin.to_owned()))
 }
 
-fn of_trap_frame(frame: &TrapFrame, origin: String) -> Context {
+fn of_trap_frame(frame: &Trapped, origin: String) -> Context {
     Context {
-        registers: Registers::X64(frame.registers),
-        known: !NOT_IN_TRAP_FRAME,
+        registers: frame.registers,
+        known: frame.known,
         origin,
         command: format!(".trap {:#}", frame.address),
         trap_frame: Some(frame.address),
-        fault_address: (frame.fault_address.0 != 0).then_some(frame.fault_address),
+        fault_address: frame.fault_address,
     }
 }
 
-/// A trap frame on the crashing thread's saved stack whose Rip is what an argument calls the instruction.
+/// A trap frame on the crashing thread's saved stack whose instruction is what an argument calls the instruction.
 fn from_stack(core: &Core) -> Option<Context> {
     let instructions = arguments(core, ParamKind::InstructionAddress);
     let header = core.dump.header().context;
     if let Some(registers) = header.filter(|r| instructions.iter().any(|(_, at)| r.instruction().0 == *at)) {
         return Some(header_context(&registers));
     }
-    let saved = saved_stack(core).filter(|_| core.arch == Arch::X64)?;
-    let frames = trap_frame::find_in(core.memory(), &saved, &core.code);
+    let frames = trap::find_in(core, &saved_stack(core)?);
     let touched = arguments(core, ParamKind::Address);
-    let is_about = |frame: &TrapFrame| touched.iter().any(|(_, at)| frame.fault_address.0 == *at);
+    let is_about =
+        |frame: &Trapped| touched.iter().any(|(_, at)| frame.fault_address.unwrap_or_default().0 == *at);
     instructions.into_iter().find_map(|(number, at)| {
         // The same instruction may have faulted before; the fault that counts was about the address of an argument.
-        let named = || frames.iter().filter(|frame| frame.rip().0 == at);
+        let named = || frames.iter().filter(|frame| frame.registers.instruction().0 == at);
         let frame = named().find(|frame| is_about(frame)).or_else(|| named().next())?;
         Some(of_trap_frame(
             frame,
-            format!("trap frame {:#} on the stack, whose Rip is Arg{number}", frame.address),
+            format!(
+                "trap frame {:#} on the stack, whose {} is Arg{number}",
+                frame.address,
+                pointer_name(core.arch)
+            ),
         ))
     })
+}
+
+fn pointer_name(arch: Arch) -> &'static str {
+    if arch == Arch::X86 { "Eip" } else { "Rip" }
 }
 
 /// The crashed thread's stack from where KeBugCheckEx stood: what a small dump saves, or what memory holds.

@@ -38,12 +38,18 @@ pub(crate) fn current(core: &Core) -> Current {
         core.memory().read_available(at, size as usize)
     };
     let follow = |bytes: &[u8], offset: Option<u64>, size: &str| {
-        let at = word(bytes, offset?).map(VirtAddr).filter(|at| at.is_kernel())?;
+        let at = word(core.arch, bytes, offset?).map(VirtAddr).filter(|at| core.arch.is_kernel(*at))?;
         Some(read(at, size))
     };
     let prcb = read(prcb_address, "SizePrcb");
-    let thread = follow(&prcb, core.kdbg_offset("OffsetPrcbCurrentThread").or(Some(8)), "SizeEThread");
+    let thread = follow(&prcb, Some(core.current_thread_offset()), "SizeEThread");
     let thread = thread.unwrap_or_default();
-    let process = follow(&thread, core.kdbg_offset("OffsetKThreadApcProcess"), "SizeEProcess");
+    let process = follow(&thread, attached_process(core), "SizeEProcess");
     Current { prcb_address: Some(prcb_address), prcb, thread, process: process.unwrap_or_default() }
+}
+
+/// Where a thread keeps the process it is attached to. Windows XP's debugger data do not say.
+fn attached_process(core: &Core) -> Option<u64> {
+    let by_layout = || Some(core.field("_KTHREAD", "ApcState")? + core.field("_KAPC_STATE", "Process")?);
+    core.kdbg_offset("OffsetKThreadApcProcess").or_else(by_layout)
 }

@@ -4,7 +4,7 @@ use crate::core::Core;
 use crate::processors::state::{ProcessorState, TableRegister};
 use crate::reading::bytes::Bytes;
 use crate::reading::object::Object;
-use stopcode_base::{Fact, VirtAddr};
+use stopcode_base::{Arch, Fact, VirtAddr};
 
 const ENTRY_SIZE: u64 = 16;
 /// Bytes of the 64-bit task state.
@@ -42,6 +42,9 @@ pub struct TaskState {
 
 /// The interrupt table of a processor.
 pub(crate) fn idt(core: &Core, processor: &ProcessorState) -> Fact<Vec<IdtEntry>> {
+    if core.arch != Arch::X64 {
+        return Fact::missing(format!("the interrupt table of {} is not read", core.arch));
+    }
     let TableRegister { base, limit } = match &processor.special {
         Fact::Known { value, .. } => value.idtr,
         Fact::Missing { reason } => return Fact::Missing { reason: reason.clone() },
@@ -88,6 +91,9 @@ fn interrupt(core: &Core, at: VirtAddr) -> Option<(VirtAddr, VirtAddr)> {
 
 /// The task state that a processor's task register selects.
 pub(crate) fn tss(core: &Core, processor: &ProcessorState) -> Fact<TaskState> {
+    if core.arch != Arch::X64 {
+        return Fact::missing(format!("the task state of {} is not read", core.arch));
+    }
     let special = match &processor.special {
         Fact::Known { value, .. } => value,
         Fact::Missing { reason } => return Fact::Missing { reason: reason.clone() },

@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::processors::all;
+use crate::reading::bytes::Bytes;
 use crate::reading::object::Object;
 use stopcode_base::{Arch, Fact, VirtAddr};
 
@@ -102,8 +103,8 @@ pub struct SpecialRegisters {
     pub cr3: u64,
     /// CR4.
     pub cr4: u64,
-    /// CR8 when the processor was stopped, which is not its IRQL before.
-    pub cr8: u64,
+    /// CR8 when the processor was stopped, which is not its IRQL before; `None` on x86, which has none.
+    pub cr8: Option<u64>,
     /// DR0 to DR3, DR6, DR7 of the kernel.
     pub debug: [u64; 6],
     /// GDT.
@@ -114,8 +115,8 @@ pub struct SpecialRegisters {
     pub tr: u16,
     /// Local descriptor table.
     pub ldtr: u16,
-    /// MXCSR.
-    pub mxcsr: u32,
+    /// MXCSR; `None` on x86, where these registers do not hold it.
+    pub mxcsr: Option<u32>,
     /// Machine-specific registers; `None` where all are zero, because a bug check does not save them.
     pub msrs: Option<SavedMsrs>,
 }
@@ -139,8 +140,11 @@ pub struct SavedMsrs {
 
 /// Bytes of `KSPECIAL_REGISTERS` that every x64 kernel has.
 const SPECIAL_SIZE: usize = 0xd8;
-/// `KPCR.Prcb` of x64, where the debugger data do not say.
-const PCR_PRCB: u64 = 0x180;
+/// The same of x86, in every kernel from Windows XP to 10.
+const SPECIAL_SIZE_X86: usize = 0x3c;
+/// Where a KPCR has its own address and its KPRCB, in every kernel of an architecture.
+const X64_PCR: (u64, u64) = (0x18, 0x180);
+const X86_PCR: (u64, u64) = (0x1c, 0x120);
 
 impl SpecialRegisters {
     fn of_bytes(bytes: &[u8; SPECIAL_SIZE]) -> Option<Self> {
@@ -152,13 +156,13 @@ impl SpecialRegisters {
             cr2: word(8)?,
             cr3: word(0x10)?,
             cr4: word(0x18)?,
-            cr8: word(0xa0)?,
+            cr8: Some(word(0xa0)?),
             debug: [word(0x20)?, word(0x28)?, word(0x30)?, word(0x38)?, word(0x40)?, word(0x48)?],
             gdtr: table(0x50)?,
             idtr: table(0x60)?,
             tr: half(0x70)?,
             ldtr: half(0x72)?,
-            mxcsr: u32::from(half(0x74)?) | u32::from(half(0x76)?) << 16,
+            mxcsr: Some(u32::from(half(0x74)?) | u32::from(half(0x76)?) << 16),
             msrs: bytes.get(0xa8..).is_some_and(|raw| raw.iter().any(|byte| *byte != 0)).then_some(
                 SavedMsrs {
                     gs_base: word(0xa8)?,
@@ -171,6 +175,27 @@ impl SpecialRegisters {
             ),
         })
     }
+
+    fn of_x86_bytes(bytes: &[u8; SPECIAL_SIZE_X86]) -> Option<Self> {
+        let fields = Bytes(bytes);
+        let word = |at: usize| fields.u32(at).map(u64::from);
+        let table =
+            |at: usize| Some(TableRegister { limit: fields.u16(at + 2)?, base: VirtAddr(word(at + 4)?) });
+        Some(Self {
+            cr0: word(0)?,
+            cr2: word(4)?,
+            cr3: word(8)?,
+            cr4: word(0xc)?,
+            cr8: None,
+            debug: [word(0x10)?, word(0x14)?, word(0x18)?, word(0x1c)?, word(0x20)?, word(0x24)?],
+            gdtr: table(0x28)?,
+            idtr: table(0x30)?,
+            tr: fields.u16(0x38)?,
+            ldtr: fields.u16(0x3a)?,
+            mxcsr: None,
+            msrs: None,
+        })
+    }
 }
 
 /// Every processor whose KPRCB the dump leads to; empty with no list of them.
@@ -180,14 +205,17 @@ pub(crate) fn states(core: &Core) -> Vec<ProcessorState> {
         return listed;
     }
     let own = core.current().prcb_address;
-    let number = |prcb| Object::new(core, "_KPRCB", prcb).u32("Number").get().unwrap_or(0);
+    let number = |prcb| all::number(core, prcb).unwrap_or(0);
     own.map(|prcb| state(core, prcb, number(prcb))).into_iter().collect()
 }
 
 fn state(core: &Core, prcb: VirtAddr, number: u32) -> ProcessorState {
     let object = Object::new(core, "_KPRCB", prcb);
     let special = special(core, prcb);
-    let current_thread = object.pointer_by_kdbg("OffsetPrcbCurrentThread", "CurrentThread");
+    let current_thread = object
+        .stated_word("OffsetPrcbCurrentThread", "CurrentThread")
+        .unwrap_or_else(|| object.word("CurrentThread"))
+        .map(VirtAddr);
     let crashed = current_thread.get().is_some() && current_thread.get() == core.thread().address.get();
     ProcessorState {
         number,
@@ -214,8 +242,11 @@ fn state(core: &Core, prcb: VirtAddr, number: u32) -> ProcessorState {
 /// KeBugCheckEx saves CR8 and the IRQL at the same moment: on every real dump that has both they are equal.
 fn saved_irql(noted: Fact<u8>, special: &Fact<SpecialRegisters>, crashed: bool) -> Fact<u8> {
     match (noted, special) {
-        (Fact::Missing { .. }, Fact::Known { value, source }) if crashed && value.cr8 <= 15 => {
-            Fact::known(value.cr8 as u8, format!("CR8, {source}"))
+        (Fact::Missing { reason }, Fact::Known { value, source }) if crashed => {
+            match value.cr8.filter(|level| *level <= 15) {
+                Some(level) => Fact::known(level as u8, format!("CR8, {source}")),
+                None => Fact::Missing { reason },
+            }
         }
         (noted, _) => noted,
     }
@@ -223,16 +254,20 @@ fn saved_irql(noted: Fact<u8>, special: &Fact<SpecialRegisters>, crashed: bool) 
 
 /// The KPCR around a KPRCB, if it says of itself where it is or cannot be asked.
 fn pcr(core: &Core, prcb: VirtAddr) -> Fact<VirtAddr> {
-    let stated = core.kdbg_offset("OffsetPcrContainedPrcb");
-    let offset = stated.or((core.arch == Arch::X64).then_some(PCR_PRCB));
-    let Some(offset) = offset else {
+    let known = match core.arch {
+        Arch::X64 => Some(X64_PCR),
+        Arch::X86 => Some(X86_PCR),
+        _ => None,
+    };
+    let offset = core.kdbg_offset("OffsetPcrContainedPrcb").or(known.map(|(_, prcb)| prcb));
+    let own_at = core.kdbg_offset("OffsetPcrSelfPcr").or(known.map(|(own, _)| own));
+    let (Some(offset), Some(own_at)) = (offset, own_at) else {
         return Fact::missing("the debugger data of this dump do not say where a KPCR has its KPRCB");
     };
     let pcr = prcb.minus(offset);
-    let own = core.memory().read_u64(pcr.plus(core.kdbg_offset("OffsetPcrSelfPcr").unwrap_or(0x18)));
-    match own {
-        Ok(own) if own != pcr.0 => {
-            Fact::missing(format!("what lies before the KPRCB is no KPCR: its Self is {own:#x}"))
+    match core.pointer(pcr.plus(own_at)) {
+        Ok(own) if own != pcr => {
+            Fact::missing(format!("what lies before the KPRCB is no KPCR: its Self is {own:#}"))
         }
         Ok(_) => Fact::known(pcr, "KPCR.Self, which points to itself"),
         Err(_) => Fact::known(
@@ -243,29 +278,45 @@ fn pcr(core: &Core, prcb: VirtAddr) -> Fact<VirtAddr> {
 }
 
 fn special(core: &Core, prcb: VirtAddr) -> Fact<SpecialRegisters> {
-    if core.arch != Arch::X64 {
-        return Fact::missing(format!(
-            "the special registers of {} kernels have no public layout",
-            core.arch
-        ));
-    }
-    let Some(offset) = core.kdbg_offset("OffsetPrcbProcStateSpecialReg") else {
+    let Some((offset, source)) = special_offset(core) else {
         return Fact::missing("the debugger data of this dump do not say where the special registers lie");
     };
-    let mut bytes = [0; SPECIAL_SIZE];
-    if let Err(miss) = core.memory().read(prcb.plus(offset), &mut bytes) {
-        return Fact::missing(format!("KPRCB.ProcessorState.SpecialRegisters: {miss}"));
-    }
-    match SpecialRegisters::of_bytes(&bytes) {
+    let at = prcb.plus(offset);
+    let read = match core.arch {
+        Arch::X64 => {
+            let mut bytes = [0; SPECIAL_SIZE];
+            core.memory().read(at, &mut bytes).map(|()| SpecialRegisters::of_bytes(&bytes))
+        }
+        Arch::X86 => {
+            let mut bytes = [0; SPECIAL_SIZE_X86];
+            core.memory().read(at, &mut bytes).map(|()| SpecialRegisters::of_x86_bytes(&bytes))
+        }
+        arch => {
+            return Fact::missing(format!("the special registers of {arch} kernels have no public layout"));
+        }
+    };
+    let special = match read {
+        Ok(special) => special,
+        Err(miss) => return Fact::missing(format!("KPRCB.ProcessorState.SpecialRegisters: {miss}")),
+    };
+    match special {
         // With protection and paging off no Windows ran: nothing was saved here.
         Some(special) if special.cr0 & 0x8000_0001 != 0x8000_0001 => {
             Fact::missing("no special registers were saved for this processor (CR0 has paging off)")
         }
-        Some(special) => {
-            Fact::known(special, "KPRCB.ProcessorState.SpecialRegisters (offset from the debugger data)")
-        }
+        Some(special) => Fact::known(special, format!("KPRCB.ProcessorState.SpecialRegisters ({source})")),
         None => Fact::missing("the special registers are cut short"),
     }
+}
+
+/// Where a KPRCB has its special registers, and what says so. Windows XP's debugger data do not.
+fn special_offset(core: &Core) -> Option<(u64, String)> {
+    if let Some(offset) = core.kdbg_offset("OffsetPrcbProcStateSpecialReg") {
+        return Some((offset, "offset from the debugger data".to_owned()));
+    }
+    let state = core.field("_KPRCB", "ProcessorState")?;
+    let special = core.field("_KPROCESSOR_STATE", "SpecialRegisters")?;
+    Some((state + special, core.layout_words().to_owned()))
 }
 
 fn dpc(core: &Core, prcb: &Object<'_>) -> DpcState {
@@ -317,8 +368,8 @@ fn vendor(bytes: Fact<[u8; 13]>) -> Fact<String> {
 
 /// The kernel keeps the family in `CpuType`, model and stepping in the two bytes of `CpuStep`.
 fn model(core: &Core, prcb: &Object<'_>) -> Fact<CpuModel> {
-    if core.arch != Arch::X64 {
-        return Fact::missing("family, model and stepping are x64's");
+    if core.arch == Arch::Arm64 {
+        return Fact::missing("family, model and stepping are those of x64 and x86");
     }
     let (family, step) = (prcb.u8("CpuType"), prcb.u16("CpuStep"));
     match (family, step) {

@@ -1,5 +1,6 @@
 //! Fields of structures that were copied out of a dump.
 
+use stopcode_base::Arch;
 use stopcode_dump::Guid;
 
 /// Little-endian fields of a slice.
@@ -31,8 +32,9 @@ impl Bytes<'_> {
     }
 }
 
-/// The eight bytes at an offset of a structure's copy.
-pub(crate) fn word(bytes: &[u8], offset: u64) -> Option<u64> {
+/// The word at an offset of a structure's copy, as wide as a pointer.
+pub(crate) fn word(arch: Arch, bytes: &[u8], offset: u64) -> Option<u64> {
     let start = usize::try_from(offset).ok()?;
-    bytes.get(start..start.checked_add(8)?).and_then(|raw| raw.try_into().ok()).map(u64::from_le_bytes)
+    let fields = Bytes(bytes);
+    if arch.pointer_size() == 4 { fields.u32(start).map(u64::from) } else { fields.u64(start) }
 }

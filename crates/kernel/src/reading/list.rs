@@ -1,7 +1,7 @@
 //! Lists of the kernel: circles of `LIST_ENTRY`, whose links may lead anywhere in a damaged dump.
 
 use std::collections::HashSet;
-use stopcode_base::{Memory, VirtAddr};
+use stopcode_base::{Arch, Memory, VirtAddr};
 
 /// More entries than this are not followed: real machines have some thousands of threads.
 const MOST_ENTRIES: usize = 100_000;
@@ -22,17 +22,17 @@ pub struct Listed {
 ///
 /// # Errors
 /// If the head itself cannot be read: why.
-pub(crate) fn walk(memory: &dyn Memory, head: VirtAddr, offset: u64) -> Result<Listed, String> {
+pub(crate) fn walk(memory: &dyn Memory, arch: Arch, head: VirtAddr, offset: u64) -> Result<Listed, String> {
     let first = memory
-        .read_u64(head)
-        .map_err(|miss| format!("the list's head at {}: {}", head.windbg(), miss.reason))?;
+        .read_word(arch, head)
+        .map_err(|miss| format!("the list's head at {}: {}", arch.windbg(head), miss.reason))?;
     if first == 0 {
-        return Err(format!("the list's head at {} is zero", head.windbg()));
+        return Err(format!("the list's head at {} is zero", arch.windbg(head)));
     }
     let mut seen = HashSet::from([head]);
-    let (mut entries, broken) = follow(memory, head, 0, &mut seen);
+    let (mut entries, broken) = follow(memory, arch, head, 0, &mut seen);
     if broken.is_some() && entries.len() < MOST_ENTRIES {
-        let (mut rest, _) = follow(memory, head, 8, &mut seen);
+        let (mut rest, _) = follow(memory, arch, head, arch.pointer_size(), &mut seen);
         rest.reverse();
         entries.append(&mut rest);
     }
@@ -40,9 +40,10 @@ pub(crate) fn walk(memory: &dyn Memory, head: VirtAddr, offset: u64) -> Result<L
     Ok(Listed { entries, broken })
 }
 
-/// Follows the links at `side` (0 forwards, 8 backwards) of each entry to one that was seen before.
+/// Follows the links at `side` (0 forwards, a pointer's size backwards) of each entry to one that was seen before.
 fn follow(
     memory: &dyn Memory,
+    arch: Arch,
     head: VirtAddr,
     side: u64,
     seen: &mut HashSet<VirtAddr>,
@@ -50,27 +51,31 @@ fn follow(
     let mut links = Vec::new();
     let mut at = head;
     loop {
-        let next = match memory.read_u64(at.plus(side)) {
+        let next = match memory.read_word(arch, at.plus(side)) {
             Ok(next) => VirtAddr(next),
             Err(miss) => {
                 // The entry itself is not there: it is counted by its link alone, which is not enough.
                 if at != head {
                     links.pop();
                 }
-                return (links, Some(format!("the link at {}: {}", at.windbg(), miss.reason)));
+                return (links, Some(format!("the link at {}: {}", arch.windbg(at), miss.reason)));
             }
         };
         if next == head {
             return (links, None);
         }
-        if !next.is_kernel() {
+        if !arch.is_kernel(next) {
             return (
                 links,
-                Some(format!("the link at {} leads to {}, no kernel address", at.windbg(), next.windbg())),
+                Some(format!(
+                    "the link at {} leads to {}, no kernel address",
+                    arch.windbg(at),
+                    arch.windbg(next)
+                )),
             );
         }
         if !seen.insert(next) {
-            return (links, Some(format!("the link at {} leads back into the list", at.windbg())));
+            return (links, Some(format!("the link at {} leads back into the list", arch.windbg(at))));
         }
         if seen.len() > MOST_ENTRIES {
             return (links, Some(format!("cut off after {MOST_ENTRIES} entries")));
@@ -98,7 +103,7 @@ mod tests {
     }
 
     fn walked(bytes: &[u8]) -> Listed {
-        walk(&SliceMemory { base: VirtAddr(BASE), bytes }, VirtAddr(BASE), 0).unwrap()
+        walk(&SliceMemory { base: VirtAddr(BASE), bytes }, Arch::X64, VirtAddr(BASE), 0).unwrap()
     }
 
     fn numbers(list: &Listed) -> Vec<u64> {
@@ -111,6 +116,17 @@ mod tests {
         assert_eq!((numbers(&list), list.broken), (vec![2, 1], None));
         let empty = walked(&circle(&[(0, 0)]));
         assert!(empty.entries.is_empty() && empty.broken.is_none());
+    }
+
+    #[test]
+    fn links_of_x86_are_half_as_wide() {
+        let base = 0x8500_0000_u32;
+        let words = [base + 8, base + 16, base + 16, base, base, base + 8];
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let at = VirtAddr(base.into());
+        let list = walk(&SliceMemory { base: at, bytes: &bytes }, Arch::X86, at, 4).unwrap();
+        assert_eq!(list.entries, [VirtAddr(0x8500_0004), VirtAddr(0x8500_000c)]);
+        assert_eq!(list.broken, None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! with them was given, else a layout and how well that fits. Each miss says which of the two failed: the place of the field is not known, or its bytes are not in the dump.
 
 use crate::core::Core;
-use stopcode_base::{Fact, VirtAddr};
+use stopcode_base::{Fact, Miss, VirtAddr};
 use stopcode_symbols::Field;
 
 /// A structure at an address. Nothing is read before a field is asked for.
@@ -71,7 +71,7 @@ impl<'c> Object<'c> {
         let mut bytes = [0; N];
         match self.core.memory().read(at, &mut bytes) {
             Ok(()) => Fact::known(bytes, source),
-            Err(miss) => Fact::missing(format!("{} at {}: {}", self.words(field), at.windbg(), miss.reason)),
+            Err(miss) => self.miss(at, field, miss),
         }
     }
 
@@ -96,23 +96,34 @@ impl<'c> Object<'c> {
         self.read(field).map(u64::from_le_bytes)
     }
 
-    /// An address, null included.
-    pub(crate) fn pointer(&self, field: &str) -> Fact<VirtAddr> {
-        self.u64(field).map(VirtAddr)
+    /// A word as wide as a pointer.
+    pub(crate) fn word(&self, field: &str) -> Fact<u64> {
+        match self.place(field) {
+            Ok((place, source)) => self.word_at(self.address.plus(place.offset.into()), field, source),
+            Err(reason) => Fact::missing(reason),
+        }
     }
 
-    /// A pointer at an offset that the debugger data state by `name`, for fields inside of nested structures.
-    pub(crate) fn pointer_by_kdbg(&self, name: &str, field: &str) -> Fact<VirtAddr> {
-        match self.core.kdbg_offset(name) {
-            Some(offset) => {
-                let source = format!("{} (offset from the debugger data)", self.words(field));
-                self.read_at(self.address.plus(offset), field, source)
-                    .map(|raw| VirtAddr(u64::from_le_bytes(raw)))
-            }
-            None => Fact::missing(format!(
-                "the debugger data of this dump do not say where {} lies",
-                self.words(field)
-            )),
+    fn word_at(&self, at: VirtAddr, field: &str, source: String) -> Fact<u64> {
+        match self.core.memory().read_word(self.core.arch, at) {
+            Ok(value) => Fact::known(value, source),
+            Err(miss) => self.miss(at, field, miss),
         }
+    }
+
+    fn miss<T>(&self, at: VirtAddr, field: &str, miss: Miss) -> Fact<T> {
+        Fact::missing(format!("{} at {}: {}", self.words(field), self.core.arch.windbg(at), miss.reason))
+    }
+
+    /// An address, null included.
+    pub(crate) fn pointer(&self, field: &str) -> Fact<VirtAddr> {
+        self.word(field).map(VirtAddr)
+    }
+
+    /// A word at an offset that the debugger data state by `name`; `None` where they do not.
+    pub(crate) fn stated_word(&self, name: &str, field: &str) -> Option<Fact<u64>> {
+        let offset = self.core.kdbg_offset(name)?;
+        let source = format!("{} (offset from the debugger data)", self.words(field));
+        Some(self.word_at(self.address.plus(offset), field, source))
     }
 }

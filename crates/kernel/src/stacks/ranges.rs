@@ -5,7 +5,7 @@
 
 use crate::core::Core;
 use crate::reading::bytes::word;
-use stopcode_base::VirtAddr;
+use stopcode_base::{Arch, VirtAddr};
 use stopcode_unwind::{StackKind, StackRange};
 
 const PAGE: u64 = 0x1000;
@@ -33,14 +33,13 @@ impl ThreadStack {
     /// `None` if the dump does not hold the thread or its limits contradict each other.
     pub(crate) fn read(core: &Core, thread: VirtAddr) -> Option<Self> {
         let current = core.current();
-        let is_current = |offset: u64| word(&current.prcb, offset) == Some(thread.0);
-        let own = is_current(core.kdbg_offset("OffsetPrcbCurrentThread").unwrap_or(8))
-            .then_some(current.thread.as_slice());
+        let is_current = word(core.arch, &current.prcb, core.current_thread_offset()) == Some(thread.0);
+        let own = is_current.then_some(current.thread.as_slice());
         let field = |name: &str| {
             let offset = core.field("_KTHREAD", name)?;
-            let copied = own.and_then(|bytes| word(bytes, offset));
-            let value = copied.or_else(|| core.memory().read_u64(thread.plus(offset)).ok())?;
-            Some(VirtAddr(value)).filter(|value| value.is_kernel())
+            let copied = own.and_then(|bytes| word(core.arch, bytes, offset)).map(VirtAddr);
+            let value = copied.or_else(|| core.pointer(thread.plus(offset)).ok())?;
+            Some(value).filter(|value| core.arch.is_kernel(*value))
         };
         let (limit, base) = (field("StackLimit")?, field("StackBase")?);
         let size = base.offset_from(limit)?;
@@ -76,21 +75,23 @@ impl ThreadStack {
     }
 }
 
-/// `KSTACK_CONTROL.Previous` of the control at `at`, which is one if it knows its stack's base.
+/// `KSTACK_CONTROL.Previous` of the control at `at`, which is one if it knows its stack's base: base, limit, where it was
+/// switched out, and where it began.
 fn previous_segment(core: &Core, at: VirtAddr, base: VirtAddr) -> Option<ThreadStack> {
-    let word = |offset: u64| core.memory().read_u64(at.plus(offset)).ok().map(VirtAddr);
     let segment = core.field("_KSTACK_CONTROL", "Previous").unwrap_or(0x10);
+    let word = |offset: u64| core.pointer(at.plus(offset)).ok();
+    let of_segment = |index: u64| word(segment + index * core.arch.pointer_size());
     if word(0)? != base {
         return None;
     }
-    let (previous, limit) = (word(segment)?, word(segment + 8)?);
-    let plausible = previous.is_kernel()
+    let (previous, limit) = (of_segment(0)?, of_segment(1)?);
+    let plausible = core.arch.is_kernel(previous)
         && previous != base
         && previous.offset_from(limit).is_some_and(|size| size > 0 && size <= 16 * LARGEST_STACK);
     plausible.then(|| ThreadStack {
         limit,
         base: previous,
-        initial: word(segment + 0x18).filter(|initial| initial.is_kernel()),
+        initial: of_segment(3).filter(|initial| core.arch.is_kernel(*initial)),
         switched_out_at: None,
     })
 }
@@ -115,7 +116,7 @@ pub(crate) fn ranges(
             ranges.push(StackRange { low: triage.top_of_stack.page(), high, kind: StackKind::Other });
         }
     }
-    if !ranges.iter().any(|range| range.contains(pointer)) && pointer.is_kernel() {
+    if !ranges.iter().any(|range| range.contains(pointer)) && core.arch.is_kernel(pointer) {
         ranges.push(StackRange {
             low: pointer.page(),
             high: pointer.page().plus(LARGEST_STACK),
@@ -126,17 +127,18 @@ pub(crate) fn ranges(
 }
 
 /// The stacks of a processor: by its interrupt stack table, and its own for DPCs, interrupts and exceptions.
-fn of_processor(core: &Core, prcb: VirtAddr) -> Vec<StackRange> {
+pub(crate) fn of_processor(core: &Core, prcb: VirtAddr) -> Vec<StackRange> {
     let mut tops: Vec<(VirtAddr, StackKind)> = interrupt_stacks(core, prcb);
     for (field, kind) in
         [("DpcStack", StackKind::Dpc), ("IsrStack", StackKind::Isr), ("ExceptionStack", StackKind::Exception)]
     {
-        let pointer =
-            core.field("_KPRCB", field).and_then(|offset| core.memory().read_u64(prcb.plus(offset)).ok());
+        let pointer = core.field("_KPRCB", field).and_then(|offset| core.kernel_pointer(prcb.plus(offset)));
         // The pointer stands a little below the top; the top ends a page.
-        tops.extend(pointer.map(|top| (VirtAddr(top.checked_next_multiple_of(PAGE).unwrap_or(top)), kind)));
+        tops.extend(
+            pointer.map(|top| (VirtAddr(top.0.checked_next_multiple_of(PAGE).unwrap_or(top.0)), kind)),
+        );
     }
-    tops.retain(|(top, _)| top.is_kernel());
+    tops.retain(|(top, _)| core.arch.is_kernel(*top));
     let below = |top: VirtAddr| tops.iter().map(|(other, _)| *other).filter(|other| *other < top).max();
     let lowest = |top: VirtAddr| {
         let least = top.minus(PROCESSOR_STACK);
@@ -150,6 +152,9 @@ fn of_processor(core: &Core, prcb: VirtAddr) -> Vec<StackRange> {
 pub(crate) fn vector_on(core: &Core, prcb: VirtAddr, entry: u8) -> Option<u8> {
     /// Debug, NMI, double fault, machine check: what Windows gives stacks of their own.
     const VECTORS: [u8; 4] = [1, 2, 8, 0x12];
+    if core.arch != Arch::X64 {
+        return None;
+    }
     let memory = core.memory();
     let pcr = prcb.minus(core.field("_KPCR", "Prcb")?);
     let table = memory.read_u64(pcr.plus(core.field("_KPCR", "IdtBase")?)).ok().map(VirtAddr)?;
@@ -165,6 +170,9 @@ pub(crate) fn vector_on(core: &Core, prcb: VirtAddr, entry: u8) -> Option<u8> {
 fn interrupt_stacks(core: &Core, prcb: VirtAddr) -> Vec<(VirtAddr, StackKind)> {
     const IST: u64 = 0x1c;
     const IST_STACK: u64 = 8;
+    if core.arch != Arch::X64 {
+        return Vec::new();
+    }
     let memory = core.memory();
     let read = |at: VirtAddr| memory.read_u64(at).ok().map(VirtAddr).filter(|value| value.is_kernel());
     let pcr = core.field("_KPCR", "Prcb").map(|offset| prcb.minus(offset));

@@ -221,7 +221,7 @@ fn one(core: &Core, images: &LoadedImages<'_>, wanted: &Wanted, start: &Start) -
         kind: wanted.kind,
         thread: wanted.thread,
         processor: wanted.processor,
-        ended: ended(&walked.ended),
+        ended: ended(core.arch, &walked.ended),
         refused: refusals(&walked, &frames),
         frames,
     }
@@ -270,7 +270,7 @@ fn is_exact(found: &Found) -> bool {
     })
 }
 
-fn ended(end: &End) -> String {
+fn ended(arch: Arch, end: &End) -> String {
     match end {
         End::ThreadStart => "the thread starts here".to_owned(),
         End::StackBase => "the stack was read to its end".to_owned(),
@@ -281,7 +281,7 @@ fn ended(end: &End) -> String {
                 UnusableStack::Unaligned => "is not aligned",
                 UnusableStack::NotIncreasing => "does not lead upwards",
             };
-            format!("the pointer {} {why}", pointer.windbg())
+            format!("the pointer {} {why}", arch.windbg(*pointer))
         }
         End::MemoryMissing(miss) => format!("the stack's memory is missing: {miss}"),
         End::NoCandidate => "nothing further up looks like a return address".to_owned(),

@@ -1,26 +1,24 @@
 //! A stack word by word, with what each is: what `dps` shows, and what of it belongs to the walked chain.
 
 use crate::core::Core;
+use crate::processors::trap;
 use crate::stacks::stack::{Stack, StackWord, WordMark};
 use stopcode_base::{Arch, VirtAddr};
 use stopcode_unwind::call_site::{self, CallSite};
-use stopcode_unwind::{CONTEXT_SIZE, Code, CodeAt, context_records, trap_frame};
+use stopcode_unwind::{CONTEXT_SIZE, Code, CodeAt, context_records};
 
 /// More words than the largest stack has are not read.
 const MOST_WORDS: usize = 0x4000;
-const WORD: u64 = 8;
 
 /// `count` words from `from` on; fewer where memory ends or that many are more than any stack has.
 pub(crate) fn words(core: &Core, stack: &Stack, from: VirtAddr, count: usize) -> Vec<StackWord> {
-    let bytes = core.memory().read_available(from, count.min(MOST_WORDS) * WORD as usize);
-    let values: Vec<u64> = bytes
-        .chunks_exact(8)
-        .filter_map(|word| word.first_chunk())
-        .map(|word| u64::from_le_bytes(*word))
-        .collect();
+    let width = core.arch.pointer_size();
+    let bytes = core.memory().read_available(from, count.min(MOST_WORDS) * width as usize);
+    let value = |word: &[u8]| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    let values: Vec<u64> = bytes.chunks_exact(width as usize).map(value).collect();
     let contexts = if core.arch == Arch::X64 { context_records(from, &values) } else { Vec::new() };
     let marks = Marks { core, stack, contexts };
-    let addresses = (0..).map(|index| from.plus(WORD * index));
+    let addresses = (0..).map(|index| from.plus(width * index));
     addresses
         .zip(values)
         .map(|(address, value)| {
@@ -47,7 +45,7 @@ impl Marks<'_> {
         let traps = frames.iter().flat_map(|frame| {
             [frame.trap_frame, frame.crossing.and_then(|crossing| crossing.trap_frame)].into_iter().flatten()
         });
-        if let Some(trap) = { traps }.find(|trap| within(*trap, trap_frame::SIZE)) {
+        if let Some(trap) = { traps }.find(|trap| within(*trap, trap::size(self.core.arch))) {
             return WordMark::TrapFrame(trap);
         }
         if let Some(context) = self.contexts.iter().find(|context| within(**context, CONTEXT_SIZE)) {

@@ -15,8 +15,8 @@ pub(crate) fn thread(core: &Core) -> Thread {
         let (Some(bytes), Some(offset)) = (bytes, offset) else {
             return Fact::missing("the thread is not in this dump");
         };
-        match word(bytes, offset) {
-            Some(value) if VirtAddr(value).is_kernel() => {
+        match word(core.arch, bytes, offset) {
+            Some(value) if core.arch.is_kernel(VirtAddr(value)) => {
                 Fact::known(VirtAddr(value), format!("KTHREAD.{field}"))
             }
             _ => Fact::missing(format!("KTHREAD.{field} in this dump is no kernel address")),
@@ -30,7 +30,7 @@ pub(crate) fn thread(core: &Core) -> Thread {
     };
     let id = process
         .zip(core.field("_EPROCESS", "UniqueProcessId"))
-        .and_then(|(bytes, offset)| word(bytes, offset));
+        .and_then(|(bytes, offset)| word(core.arch, bytes, offset));
     let layout = || core.layout().map_or_else(|_| String::new(), |_| format!(" ({})", core.layout_words()));
     Thread {
         address: address(core),
@@ -55,9 +55,9 @@ fn offset(core: &Core, kdbg: &str, field: &str) -> Option<u64> {
 
 /// ETHREAD: what the PRCB of the crashing processor calls its current thread.
 fn address(core: &Core) -> Fact<VirtAddr> {
-    let offset = core.kdbg_offset("OffsetPrcbCurrentThread").unwrap_or(8);
-    match word(&core.current().prcb, offset).filter(|thread| VirtAddr(*thread).is_kernel()) {
-        Some(thread) => Fact::known(VirtAddr(thread), "KPRCB.CurrentThread"),
+    let thread = word(core.arch, &core.current().prcb, core.current_thread_offset()).map(VirtAddr);
+    match thread.filter(|thread| core.arch.is_kernel(*thread)) {
+        Some(thread) => Fact::known(thread, "KPRCB.CurrentThread"),
         None => Fact::missing("the processor's PRCB is not in this dump"),
     }
 }

@@ -45,10 +45,10 @@ pub struct KernelProcess {
 /// Missing if the dump does not hold what lies there, or if that is no process.
 pub(crate) fn process(core: &Core, address: VirtAddr) -> Fact<KernelProcess> {
     match core.memory().read_u8(address) {
-        Err(miss) => Fact::missing(format!("the process at {}: {}", address.windbg(), miss.reason)),
+        Err(miss) => Fact::missing(format!("the process at {}: {}", core.arch.windbg(address), miss.reason)),
         Ok(kind) if kind & 0x7f != PROCESS_OBJECT => Fact::missing(format!(
             "what lies at {} is no process: its DISPATCHER_HEADER.Type is {kind}, a process's is {PROCESS_OBJECT}",
-            address.windbg()
+            core.arch.windbg(address)
         )),
         Ok(_) => Fact::known(fields(core, address), "DISPATCHER_HEADER.Type, which is a process's"),
     }
@@ -59,12 +59,13 @@ fn fields(core: &Core, address: VirtAddr) -> KernelProcess {
     let executive = Object::new(core, "_EPROCESS", address);
     KernelProcess {
         address,
-        id: executive.u64("UniqueProcessId"),
-        parent_id: executive.u64("InheritedFromUniqueProcessId"),
+        id: executive.word("UniqueProcessId"),
+        parent_id: executive.word("InheritedFromUniqueProcessId"),
         image: image(executive.bytes("ImageFileName")),
         directory_table_base: kernel
-            .pointer_by_kdbg("OffsetEprocessDirectoryTableBase", "DirectoryTableBase")
-            .map(|base| PhysAddr(base.0)),
+            .stated_word("OffsetEprocessDirectoryTableBase", "DirectoryTableBase")
+            .unwrap_or_else(|| kernel.word("DirectoryTableBase"))
+            .map(PhysAddr),
         peb: executive.pointer("Peb"),
         object_table: executive.pointer("ObjectTable"),
         active_threads: executive.u32("ActiveThreads"),
@@ -88,7 +89,8 @@ fn image(bytes: Fact<[u8; 15]>) -> Fact<String> {
 
 /// The processes that `PsActiveProcessHead` leads to, in the order they were made.
 pub(crate) fn processes(core: &Core) -> Fact<Listed> {
-    let Some(head) = core.dump.header().ps_active_process_head.filter(|head| head.is_kernel()) else {
+    let Some(head) = core.dump.header().ps_active_process_head.filter(|head| core.arch.is_kernel(*head))
+    else {
         return Fact::missing("the dump header does not say where PsActiveProcessHead is");
     };
     list_of(core, head, "_EPROCESS", "ActiveProcessLinks", "PsActiveProcessHead")
@@ -107,7 +109,7 @@ pub(crate) fn threads(core: &Core, process: VirtAddr) -> Fact<Listed> {
 /// The structures on the list at `head`, each linked by `field`.
 fn list_of(core: &Core, head: VirtAddr, ty: &'static str, field: &str, words: &str) -> Fact<Listed> {
     match Object::new(core, ty, VirtAddr(0)).address_of(field) {
-        Fact::Known { value: offset, source } => match list::walk(core.memory(), head, offset.0) {
+        Fact::Known { value: offset, source } => match list::walk(core.memory(), core.arch, head, offset.0) {
             Ok(listed) => Fact::known(listed, format!("{words}, {source}")),
             Err(reason) => Fact::missing(format!("{words}: {reason}")),
         },

@@ -3,7 +3,7 @@
 use crate::core::Core;
 use crate::reading::list::{self, Listed};
 use crate::reading::object::Object;
-use stopcode_base::{Fact, FileTime, VirtAddr};
+use stopcode_base::{Arch, Fact, FileTime, VirtAddr};
 
 /// `DISPATCHER_HEADER.Type` of a thread. (Source: `KOBJECTS` of the public symbols.)
 const THREAD_OBJECT: u8 = 6;
@@ -11,8 +11,8 @@ const THREAD_OBJECT: u8 = 6;
 const WAITING: u8 = 5;
 /// `MAXIMUM_WAIT_OBJECTS` of the public headers.
 const MOST_WAIT_BLOCKS: u64 = 64;
-/// Bytes of `KWAIT_BLOCK`, in every 64-bit kernel.
-const WAIT_BLOCK_SIZE: u64 = 0x30;
+/// Bytes of `KWAIT_BLOCK`, in pointers: the same in every kernel.
+const WAIT_BLOCK_POINTERS: u64 = 6;
 
 /// A thread: `ETHREAD` and the `KTHREAD` it begins with.
 #[derive(Clone, PartialEq, Debug)]
@@ -85,11 +85,11 @@ pub struct WaitObject {
 /// Missing if the dump does not hold what lies there, or if that is no thread.
 pub(crate) fn thread(core: &Core, address: VirtAddr) -> Fact<KernelThread> {
     match core.memory().read_u8(address) {
-        Err(miss) => Fact::missing(format!("the thread at {}: {}", address.windbg(), miss.reason)),
+        Err(miss) => Fact::missing(format!("the thread at {}: {}", core.arch.windbg(address), miss.reason)),
         // Bit 7 marks an object that is being debugged.
         Ok(kind) if kind & 0x7f != THREAD_OBJECT => Fact::missing(format!(
             "what lies at {} is no thread: its DISPATCHER_HEADER.Type is {kind}, a thread's is {THREAD_OBJECT}",
-            address.windbg()
+            core.arch.windbg(address)
         )),
         Ok(_) => Fact::known(fields(core, address), "DISPATCHER_HEADER.Type, which is a thread's"),
     }
@@ -100,13 +100,17 @@ fn fields(core: &Core, address: VirtAddr) -> KernelThread {
     let executive = Object::new(core, "_ETHREAD", address);
     let state = kernel.u8("State");
     // Since Windows 7 the processor's number shares its word with a flag above it.
-    let next_processor = kernel.u32("NextProcessor").map(|word| word & 0x7fff_ffff);
+    let next_processor = if core.arch == Arch::X86 && core.has_short_processor_numbers() {
+        kernel.u8("NextProcessor").map(u32::from)
+    } else {
+        kernel.u32("NextProcessor").map(|word| word & 0x7fff_ffff)
+    };
     KernelThread {
         address,
-        attached_process: kernel.pointer_by_kdbg("OffsetKThreadApcProcess", "ApcState.Process"),
+        attached_process: attached_process(core, &kernel),
         process: kernel.pointer("Process"),
         process_id: client_id(core, &executive, 0),
-        thread_id: client_id(core, &executive, 8),
+        thread_id: client_id(core, &executive, core.arch.pointer_size()),
         wait_objects: match state.get() {
             Some(WAITING) => wait_objects(core, &kernel),
             Some(_) => Fact::missing("the thread does not wait"),
@@ -136,10 +140,21 @@ fn fields(core: &Core, address: VirtAddr) -> KernelThread {
     }
 }
 
+/// Windows XP's debugger data do not say where it lies.
+fn attached_process(core: &Core, kernel: &Object<'_>) -> Fact<VirtAddr> {
+    if let Some(stated) = kernel.stated_word("OffsetKThreadApcProcess", "ApcState.Process") {
+        return stated.map(VirtAddr);
+    }
+    match kernel.address_of("ApcState") {
+        Fact::Known { value, .. } => Object::new(core, "_KAPC_STATE", value).pointer("Process"),
+        Fact::Missing { reason } => Fact::Missing { reason },
+    }
+}
+
 /// One half of `ETHREAD.Cid`.
 fn client_id(core: &Core, executive: &Object<'_>, half: u64) -> Fact<u64> {
     match executive.address_of("Cid") {
-        Fact::Known { value, source } => match core.memory().read_u64(value.plus(half)) {
+        Fact::Known { value, source } => match core.memory().read_word(core.arch, value.plus(half)) {
             Ok(id) => Fact::Known { value: id, source },
             Err(miss) => Fact::missing(format!("ETHREAD.Cid: {}", miss.reason)),
         },
@@ -152,14 +167,14 @@ fn client_id(core: &Core, executive: &Object<'_>, half: u64) -> Fact<u64> {
 fn wait_objects(core: &Core, kernel: &Object<'_>) -> Fact<Vec<WaitObject>> {
     let first = kernel.pointer("WaitBlockList");
     let (first, source) = match first {
-        Fact::Known { value, source } if value.is_kernel() => (value, source),
+        Fact::Known { value, source } if core.arch.is_kernel(value) => (value, source),
         Fact::Known { .. } => return Fact::missing("KTHREAD.WaitBlockList is null"),
         Fact::Missing { reason } => return Fact::Missing { reason },
     };
     let memory = core.memory();
     let mut objects = Vec::new();
     for index in 0..MOST_WAIT_BLOCKS {
-        let at = first.plus(index * WAIT_BLOCK_SIZE);
+        let at = first.plus(index * WAIT_BLOCK_POINTERS * core.arch.pointer_size());
         let block = Object::new(core, "_KWAIT_BLOCK", at);
         let (thread, object) = match (block.pointer("Thread"), block.pointer("Object")) {
             (Fact::Known { value: thread, .. }, Fact::Known { value: object, .. }) => (thread, object),
@@ -168,11 +183,11 @@ fn wait_objects(core: &Core, kernel: &Object<'_>) -> Fact<Vec<WaitObject>> {
             }
             _ => break,
         };
-        if thread != kernel.address() || !object.is_kernel() {
+        if thread != kernel.address() || !core.arch.is_kernel(object) {
             break;
         }
-        let next = memory.read_u64(at).ok().map(VirtAddr);
-        let linked = next.and_then(|next| memory.read_u64(next.plus(8)).ok()).map(VirtAddr);
+        let next = core.pointer(at).ok();
+        let linked = next.and_then(|next| core.pointer(next.plus(core.arch.pointer_size())).ok());
         if linked == Some(at) || (index == 0 && linked.is_none()) {
             objects.push(WaitObject {
                 address: object,
@@ -187,10 +202,10 @@ fn wait_objects(core: &Core, kernel: &Object<'_>) -> Fact<Vec<WaitObject>> {
 }
 
 fn irps(core: &Core, executive: &Object<'_>) -> Fact<Listed> {
-    // IRP.ThreadListEntry, in every 64-bit kernel.
-    const THREAD_LIST_ENTRY: u64 = 0x20;
+    // IRP.ThreadListEntry, in every kernel of one width.
+    let link = if core.arch.pointer_size() == 4 { 0x10 } else { 0x20 };
     match executive.address_of("IrpList") {
-        Fact::Known { value, source } => match list::walk(core.memory(), value, THREAD_LIST_ENTRY) {
+        Fact::Known { value, source } => match list::walk(core.memory(), core.arch, value, link) {
             Ok(listed) => Fact::Known { value: listed, source },
             Err(reason) => Fact::missing(reason),
         },

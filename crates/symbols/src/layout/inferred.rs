@@ -6,7 +6,8 @@
 //! moved by the same distance, has moved by that distance, too. Two more steps of the same kind: what lies between a
 //! `_KPROCESS` (the first member of its process) and two such fields, and what follows two of them closely.
 
-use super::{Field, Layouts, NoLayout, Wanted};
+use super::{Layouts, NoLayout, Wanted};
+use crate::field::Field;
 use stopcode_base::Arch;
 
 /// Before this build the parts of a process do not keep together.

@@ -3,7 +3,7 @@
 use super::msf::Msf;
 use super::read_at::ReadAt;
 use super::records::{Place, u32_at};
-use crate::table::SymbolKind;
+use crate::kind::SymbolKind;
 
 /// Positions in the optional debug header.
 const OMAP_FROM_SOURCE: usize = 4;

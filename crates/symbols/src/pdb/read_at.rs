@@ -44,20 +44,15 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
     }
 }
 
-#[cfg(any(unix, windows))]
 impl ReadAt for std::fs::File {
     fn size(&self) -> u64 {
         self.metadata().map_or(0, |metadata| metadata.len())
     }
 
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> usize {
-        #[cfg(unix)]
-        let read = std::os::unix::fs::FileExt::read_at;
-        #[cfg(windows)]
-        let read = std::os::windows::fs::FileExt::seek_read;
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match read(self, rest, at.saturating_add(done as u64)) {
+            match read_file(self, rest, at.saturating_add(done as u64)) {
                 Ok(count @ 1..) => done += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) => break,
@@ -65,4 +60,22 @@ impl ReadAt for std::fs::File {
         }
         done
     }
+}
+
+#[cfg(unix)]
+fn read_file(file: &std::fs::File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, at)
+}
+
+#[cfg(windows)]
+fn read_file(file: &std::fs::File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, at)
+}
+
+/// Elsewhere a file has one position only; a browser, where no two threads share it, has no files at all.
+#[cfg(not(any(unix, windows)))]
+fn read_file(mut file: &std::fs::File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
+    use std::io::{Read, Seek, SeekFrom};
+    file.seek(SeekFrom::Start(at))?;
+    file.read(buffer)
 }

@@ -1,7 +1,8 @@
 //! The built-in layouts as types: which fields they have, and where; not what those fields are.
 
 use super::{Member, Members, Record, RecordKind, Role, Type, TypeId, Types};
-use crate::layout::{Field, Layout};
+use crate::field::Field;
+use crate::layout::Layout;
 
 /// Types with this number and above are fields without type.
 const PLACES: u32 = 1 << 31;

@@ -1,7 +1,7 @@
 //! Types and their values laid out as WinDbg's `dt` shows them.
 
 use super::value::{number, read};
-use super::{MAX_NESTING, Member, Role, Type, TypeId, Types, Value, glob};
+use super::{MAX_NESTING, Member, Role, Type, TypeId, Types, Value};
 use std::fmt;
 use stopcode_base::{Memory, Miss, VirtAddr, visible};
 
@@ -76,8 +76,10 @@ impl<'p> Path<'p> {
     /// What is wanted of a member: `None` if nothing, else the rest of the path.
     fn of(&self, name: &str) -> Option<&[&'p str]> {
         let (first, rest) = self.0.split_first()?;
-        (first.is_empty() || *first == name || (first.contains(['*', '?']) && glob::matches(first, name)))
-            .then_some(rest)
+        (first.is_empty()
+            || *first == name
+            || (first.contains(['*', '?']) && stopcode_base::fits(first, name)))
+        .then_some(rest)
     }
 }
 

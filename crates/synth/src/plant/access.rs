@@ -271,6 +271,8 @@ pub(super) fn paged(scene: &mut Scene, hardware: bool) -> Plot {
 
 /// An instruction that is not the one that was written: by a flipped bit, or because it begins in the middle of one.
 pub(super) fn opcode(scene: &mut Scene, hardware: bool) -> Plot {
+    /// The register that the driver jumps through: r10.
+    const POINTER: u8 = 10;
     let tag = tag(scene);
     let illegal = scene.setting != Setting::Dpc && scene.rng.coin();
     let small = 0x10 + scene.rng.below(0x1000);
@@ -294,16 +296,21 @@ pub(super) fn opcode(scene: &mut Scene, hardware: bool) -> Plot {
         let (byte, bit, base) = [(2, 0, 0), (2, 1, 3), (0, 0, 9)].get(which).copied().unwrap_or((2, 0, 0));
         (inner, inner.start + at, Some((inner.start + at + byte, bit)), base)
     } else {
-        // mov r11, constant: a jump two bytes too far executes the constant.
+        // mov r10, [rcx+offset]; jmp r10; mov r11, constant: the pointer leads into the constant.
         let base = [0_u8, 3, 2].get(which).copied().unwrap_or(0);
         let (constant, base) = if illegal {
             ([0x0f, 0x0b, 0x48, 0x8b, 0x41, offset, 0x90, 0x90], 3)
         } else {
             ([0x48, 0x8b, 0x40 | base, offset, 0x90, 0x90, 0x90, 0x90], base)
         };
+        body.extend(driver::load(POINTER, 1, offset));
+        body.extend([0x41, 0xff, 0xe0 | POINTER & 7]);
+        let at = PROLOG + body.len() as u64;
         body.extend([0x49, 0xbb]);
         body.extend(constant);
         let inner = scene.driver.function(frame, &body);
+        let there = scene.driver.base + inner.start + at + 2;
+        scene.pool.put(target + u64::from(offset), &there.to_le_bytes());
         (inner, inner.start + at + 2, None, base)
     };
     enter(scene, inner);
@@ -311,6 +318,9 @@ pub(super) fn opcode(scene: &mut Scene, hardware: bool) -> Plot {
     let rip = scene.driver.base + rip;
     let mut registers = stand(scene, rip);
     registers.set(1, target);
+    if !hardware {
+        registers.set(POINTER, rip);
+    }
     if illegal {
         registers.set(base, target);
         scene.stop_by_exception("KiInvalidOpcodeFault", ILLEGAL_INSTRUCTION, &[], registers);
@@ -331,7 +341,9 @@ pub(super) fn opcode(scene: &mut Scene, hardware: bool) -> Plot {
         None => Plot {
             culprit: Culprit::Driver(name.clone()),
             flip: None,
-            story: format!("{name} jumped into the middle of an instruction, to {rip:#x}"),
+            story: format!(
+                "{name} jumped through a pointer of its own into the middle of an instruction, to {rip:#x}"
+            ),
         },
     }
 }
