@@ -108,10 +108,11 @@ class Recorder:
         stack = bytes(self.uc.mem_read(low, self.entry + HOME + 8 - low))
         return self.uc.context_save(), stack, (self.entry, self.start, self.start_other, low)
 
-    def keep_body(self, rva, sp, certain):
-        """A call can belong to a prologue, a conditional jump cannot."""
-        if STACK <= sp <= self.entry and not self.bodies.get(piece := self.piece(rva), (False,))[0]:
-            self.bodies[piece] = certain, self.state(sp)
+    def keep_body(self, rva, sp):
+        """Calls and jumps can belong to a prologue; after it, the stack is deepest."""
+        piece = self.piece(rva)
+        if STACK <= sp <= self.entry and sp < self.bodies.get(piece, (self.entry + 1,))[0]:
+            self.bodies[piece] = sp, self.state(sp)
 
     def emulate(self, at):
         # The hook moves the instruction pointer for calls and jumps; then the emulator is started anew there.
@@ -136,7 +137,7 @@ class Recorder:
         """Goes one way, and keeps the others that nothing has reached."""
         if not STACK <= sp <= self.entry:
             return self.uc.emu_stop()  # a forced path lost the stack
-        self.keep_body(self.uc.reg_read(self.pc) - self.image.base, sp, True)
+        self.keep_body(self.uc.reg_read(self.pc) - self.image.base, sp)
         fresh = [way for way in ways if not self.seen[way - self.image.base]]
         way = self.rng.choice(fresh or ways)
         for other in fresh:

@@ -124,7 +124,7 @@ class Recorder(emulate.Recorder):
         if group(capstone.CS_GRP_CALL):
             if self.seen[rva] <= self.most:
                 self.record(1, rva + instruction.size)
-            self.keep_body(rva, uc.reg_read(GPR[4]), False)
+            self.keep_body(rva, uc.reg_read(GPR[4]))
             keeps_rax = bytes(self.image.bytes[rva + instruction.size:][:3]) in (b"\x48\x2b\xe0", b"\x48\x29\xc4")
             for n in VOLATILE:
                 if not (n == 0 and keeps_rax):

@@ -153,7 +153,7 @@ class Recorder(emulate.Recorder):
                 uc.reg_write(SP, uc.reg_read(SP) + self.image.moves_sp(target))
             if self.seen[rva] <= self.most:
                 self.record(1, rva + 4)
-            self.keep_body(rva, uc.reg_read(SP), False)
+            self.keep_body(rva, uc.reg_read(SP))
             # __chkstk takes and keeps x15.
             for n in [*range(15), 16, 17]:
                 uc.reg_write(X[n], self.rng.choice([0, 1, DATA + 0x8000]))
