@@ -10,16 +10,19 @@ use stopcode_symbols::SymbolSource;
 use stopcode_synth::plant::{self, Culprit, Truth};
 use stopcode_synth::triage;
 
-/// Rules were written while looking at machines of seeds 7000 and 20000 on; none of these was printed or looked at.
-const SEEDS: std::ops::Range<u64> = 910_000..910_010;
-/// What is not told apart: a flipped opcode that takes an argument's register for another's needs the image's file to
-/// compare with, and a jump into an instruction looks like a processor's error.
-const RIGHT_IN_20: usize = 18;
+/// Rules were written while looking at machines of other seeds; those of these were counted only. `cargo xtask planted`
+/// counts more.
+const SEEDS: std::ops::Range<u64> = 951_100..951_104;
 
+/// The verdict of who has the driver's file: without it nobody can know that an argument's register was taken for
+/// another's by a flipped bit.
 fn verdict(seed: u64, class: plant::Class) -> (Vec<Hypothesis>, Truth) {
     let (machine, truth) = plant::plant(seed, class).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let (name, bytes) = truth.file_of_driver(&machine).unwrap();
+    std::fs::write(files.path().join(name), bytes).unwrap();
     let dump = Dump::from_bytes(triage::write(&machine).unwrap()).unwrap();
-    let machine = Machine::new(dump, &SymbolSource::new([]));
+    let machine = Machine::new(dump, &SymbolSource::new([files.path().to_path_buf()]));
     (judge(&MachineWitness::new(&machine)).hypotheses, truth)
 }
 
@@ -65,7 +68,7 @@ fn hardware_and_drivers_are_told_apart() {
         }
     }
     let (right, all) = tally.values().fold((0, 0), |(r, a), t| (r + t.0, a + t.1));
-    assert!(right * 20 >= all * RIGHT_IN_20, "{right} of {all}: {tally:#?}");
+    assert!(right * 10 >= all * 9, "{right} of {all}: {tally:#?}");
     let accused: usize = tally.values().map(|tally| tally.2).sum();
-    assert!(accused * 10 <= all, "a driver at 0.5 or more in {accused} hardware twins: {tally:#?}");
+    assert_eq!(accused, 0, "a driver at 0.5 or more in hardware twins: {tally:#?}");
 }

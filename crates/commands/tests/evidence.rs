@@ -220,9 +220,13 @@ fn evidence_of_planted_faults_shows_what_it_quotes() {
     let mut count = 0;
     for class in plant::Class::ALL {
         for seed in SEEDS {
-            let (machine, _) = plant::plant(seed, class).unwrap();
+            let (machine, truth) = plant::plant(seed, class).unwrap();
+            let files = tempfile::tempdir().unwrap();
+            let (file, bytes) = truth.file_of_driver(&machine).unwrap();
+            std::fs::write(files.path().join(file), bytes).unwrap();
             let dump = Dump::from_bytes(triage::write(&machine).unwrap()).unwrap();
-            let mut session = Session::new(Machine::new(dump, &SymbolSource::new([])), "");
+            let mut session =
+                Session::new(Machine::new(dump, &SymbolSource::new([files.path().to_path_buf()])), "");
             count += faults(&mut session, &format!("{} {seed}", class.name()), &mut found);
         }
     }
