@@ -1,8 +1,9 @@
 //! From findings to probabilities: evidence adds up in log-odds for each hypothesis, and the hypotheses, with
 //! "unknown" among them, share what there is.
 
+use crate::strength::Strength;
 use crate::verdict::{Basis, Class, Evidence, Hypothesis, Suspect};
-use crate::weights::{self, Strength, Weight, Weights};
+use crate::weights::{self, Weight, Weights};
 use stopcode_base::VirtAddr;
 
 /// What evidence is about: a class of cause, and who.

@@ -15,6 +15,7 @@ mod rules;
 mod series;
 mod steps;
 mod story;
+mod strength;
 mod summary;
 mod verdict;
 mod weights;
@@ -23,10 +24,11 @@ mod witness;
 pub use machine::MachineWitness;
 pub use series::{SeriesMember, SeriesVerdict, judge_series};
 pub use story::frame_note;
+pub use strength::Strength;
 pub use verdict::{
     Basis, Bucket, Class, Evidence, Hypothesis, NextStep, Suspect, SuspectKind, Verdict, confidence_words,
 };
-pub use weights::{Strength, Weights};
+pub use weights::Weights;
 pub use witness::{Remark, Topic, Witness, WitnessKind};
 
 /// Judges one crash.

@@ -1,6 +1,6 @@
 //! The verdict as data: hypotheses with evidence for and against, and what would settle the rest.
 
-use crate::weights::Strength;
+use crate::strength::Strength;
 use stopcode_base::VirtAddr;
 
 /// What kind of cause a hypothesis names. The identifiers are part of the JSON format and never change.

@@ -5,6 +5,7 @@
 //! [`Weights::BY_HAND`] were set from how much rarer an observation is where its hypothesis is false;
 //! [`Weights::FITTED`] are what `cargo xtask fit` makes of them on cases whose cause is known, held near the first.
 
+use crate::strength::Strength;
 use crate::verdict::{Class, Evidence, Hypothesis};
 
 /// Hypotheses below this are left out.
@@ -13,29 +14,6 @@ pub(crate) const NOT_WORTH_SAYING: f64 = 0.02;
 pub(crate) const UNTHOUGHT_OF: f64 = 0.02;
 /// At most this many hypotheses besides "unknown".
 pub(crate) const MOST_HYPOTHESES: usize = 7;
-
-/// How strongly an observation speaks.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub enum Strength {
-    /// Worth a line; moves nothing much.
-    Noted,
-    /// A base rate: what is usual behind a stop code leads where nothing else is known, and makes nothing sure.
-    Usual,
-    /// Slight.
-    Slight,
-    /// Moderate.
-    Moderate,
-    /// More often so than not.
-    Likely,
-    /// Clear.
-    Clear,
-    /// The nearest driver that does not come with Windows, on a sound stack.
-    Nearest,
-    /// Seldom seen unless the hypothesis is true.
-    Strong,
-    /// Settles the matter: Driver Verifier's own accusation, a proof from limits and page tables.
-    Decisive,
-}
 
 pub(crate) const NOTED: Strength = Strength::Noted;
 pub(crate) const USUAL: Strength = Strength::Usual;

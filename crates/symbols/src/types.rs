@@ -10,13 +10,15 @@ mod isf;
 mod leaf;
 mod numeric;
 mod pdb;
+mod spelling;
 mod value;
 
 pub use builtin::BuiltinTypes;
-pub use dt::{Dt, Line, Listing, declared};
+pub use dt::{Dt, Line, Listing};
 pub use isf::IsfTypes;
 pub use pdb::PdbTypes;
 pub(crate) use pdb::Records;
+pub use spelling::declared;
 pub use value::{Text, Value};
 
 use std::borrow::Cow;

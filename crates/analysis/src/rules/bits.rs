@@ -4,8 +4,9 @@ use super::access::{address_command, context_command, fault_address, is_software
 use super::{memory, processor, single_bit};
 use crate::facts::Facts;
 use crate::findings::{Findings, evidence};
+use crate::strength::Strength;
 use crate::verdict::{Basis, Class};
-use crate::weights::{self, Strength};
+use crate::weights;
 use stopcode_base::{Registers, VirtAddr};
 use stopcode_kernel::Pte;
 

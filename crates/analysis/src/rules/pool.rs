@@ -3,8 +3,9 @@
 use super::{driver_cause, memory};
 use crate::facts::{Facts, Standee, Standing, Stop};
 use crate::findings::{Cause, Findings, evidence};
+use crate::strength::Strength;
 use crate::verdict::{Basis, Class, Evidence};
-use crate::weights::{self, Strength};
+use crate::weights;
 use stopcode_base::VirtAddr;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {

@@ -3,8 +3,9 @@
 use super::{cause_on_stack, driver_cause};
 use crate::facts::{Facts, Standing};
 use crate::findings::{Cause, Findings, evidence};
+use crate::strength::Strength;
 use crate::verdict::{Basis, Class};
-use crate::weights::{self, Strength};
+use crate::weights;
 use stopcode_kernel::StackKind;
 use stopcode_knowledge::{self as knowledge, Category};
 

@@ -1,6 +1,6 @@
 //! Values of types in a machine's memory.
 
-use super::dt::label;
+use super::spelling::label;
 use super::{BaseKind, MAX_NESTING, Record, Type, TypeId, Types};
 use std::fmt;
 use stopcode_base::{Memory, Miss, VirtAddr, visible};
