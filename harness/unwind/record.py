@@ -26,6 +26,13 @@ RIP = ux.UC_X86_REG_RIP
 VOLATILE = [0, 1, 2, 8, 9, 10, 11]
 
 
+def writes(instruction, operand):
+    """Whether an operand is written. Capstone takes the stores of `movups` and its kin for reads."""
+    moved_to = instruction.mnemonic.startswith("mov") and operand.type == cx.X86_OP_MEM and (
+        instruction.operands[0].type == cx.X86_OP_MEM)
+    return bool(operand.access & capstone.CS_AC_WRITE) or moved_to
+
+
 class Image(emulate.Image):
     def drawable(self):
         """Functions by their first instruction, with all their pieces."""
@@ -135,7 +142,7 @@ class Recorder(emulate.Recorder):
         if group(capstone.CS_GRP_INT) or instruction.id in (cx.X86_INS_HLT, cx.X86_INS_INT3, cx.X86_INS_UD2):
             return uc.emu_stop()
         # On a forced path an index or a running pointer may be wild; such a store would hit saved registers.
-        if any(o.type == cx.X86_OP_MEM and o.access & capstone.CS_AC_WRITE and (o.mem.index or self.is_wild(o.mem))
+        if any(o.type == cx.X86_OP_MEM and writes(instruction, o) and (o.mem.index or self.is_wild(o.mem))
                for o in instruction.operands):
             return self.go(after)
         if group(capstone.CS_GRP_PRIVILEGE) or instruction.prefix[0] in (0xF2, 0xF3) and "s" == instruction.mnemonic[-2:-1]:
