@@ -22,6 +22,11 @@ const MXCSR: u32 = 0x1f80;
 
 /// `CONTEXT_ARM64` with control, integer and floating point.
 const FLAGS_ARM64: u32 = 0x40_0007;
+/// Size of an ARM64 `KTRAP_FRAME`, and of the float registers where they are saved behind it.
+const ARM64_TRAP_FRAME_SIZE: usize = 0x150;
+const ARM64_FLOAT_STATE: u64 = 0x220;
+/// EL1 with the stack pointer of EL0, in which the kernel runs.
+const ARM64_KERNEL_LEVEL: u32 = 4;
 /// Size of an ARM64 `CONTEXT`.
 const ARM64_SIZE: usize = 0x390;
 
@@ -121,8 +126,29 @@ pub(crate) fn context(registers: &Registers, flags: u32) -> Vec<u8> {
 pub(crate) fn trap_frame_of(arch: Arch, build: u32, trap: &Trap) -> Vec<u8> {
     match arch {
         Arch::X86 => x86_trap_frame(build, trap),
-        Arch::X64 | Arch::Arm64 => trap_frame(trap),
+        Arch::X64 => trap_frame(trap),
+        Arch::Arm64 => arm64_trap_frame(trap),
     }
+}
+
+/// A `KTRAP_FRAME` of ARM64 (`ntddk.h`). It has no place for x19 to x28. Where the float registers are saved, they lie between
+/// it and the interrupted stack.
+fn arm64_trap_frame(trap: &Trap) -> Vec<u8> {
+    let g = &trap.registers;
+    let end = trap.at.0.wrapping_add(ARM64_TRAP_FRAME_SIZE as u64);
+    let level = if trap.user { 0 } else { ARM64_KERNEL_LEVEL };
+    let state = g.eflags.0 as u32 & !0xf | level;
+    let mut r = Record::zeroed(ARM64_TRAP_FRAME_SIZE);
+    // Mode and interrupt level share a byte: the one counts where user mode was interrupted.
+    r.u8(3, if trap.user { 1 } else { trap.previous_irql }).u64(8, trap.fault_address.0);
+    if g.rsp.0.wrapping_sub(end) == ARM64_FLOAT_STATE {
+        r.u64(0x10, end);
+    }
+    r.u32(0x90, state).u32(0x94, trap.error_code.0 as u32).u64(0x98, g.rsp.0);
+    for (n, value) in g.x.iter().take(19).chain([&g.lr, &g.rbp, &g.rip]).enumerate() {
+        r.u64(0xa0 + 8 * n, value.0);
+    }
+    r.into_bytes()
 }
 
 /// A `KTRAP_FRAME` of x64. It has no place for r12 to r15: a trap keeps those in registers.

@@ -113,7 +113,7 @@ pub enum Arch {
     #[default]
     X64,
     /// ARM64 with pages of 4 KiB; build 22000. Of its structures those fields are written whose places a real dump
-    /// tells; trap frames and descriptor tables are not.
+    /// tells; descriptor tables are not.
     Arm64,
     /// x86 of 32 bits. Addresses are written as they are, without their sign extended. Descriptor tables are not
     /// written; a frame's [`Frame::sp`] is its EBP, as `ChildEBP` of a debugger's `k` is.

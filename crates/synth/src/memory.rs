@@ -149,9 +149,6 @@ fn write_on_stacks(machine: &Machine, stacks: &mut [Block]) -> Result<(), Error>
         let done = stacks.iter_mut().any(|stack| stack.write(at, bytes));
         if done { Ok(()) } else { Err(Error::Outside { what: what.to_owned(), at }) }
     };
-    if machine.arch == Arch::Arm64 && !machine.traps.is_empty() {
-        return Err(Error::Contradiction("trap frames, which are not written for ARM64".to_owned()));
-    }
     for trap in &machine.traps {
         place(trap.at.0, &context::trap_frame_of(machine.arch, machine.build, trap), "trap frame")?;
     }

@@ -82,8 +82,15 @@ pub(crate) fn build(
     for stack in &image.stacks {
         physical.write(stack.at, &stack.bytes)?;
     }
-    // The tables hold the described entries already.
+    // The tables hold the described entries already; other bytes would change what the tables say.
     let is_table = |at: u64| at.wrapping_sub(machine.pte_base.0) < shape.self_map_size();
+    let mut described = machine.memory.iter().chain(&machine.code);
+    if let Some(inside) = described.find(|block| is_table(block.at.0)) {
+        return Err(Error::Contradiction(format!(
+            "memory at {:?}, where the page tables show themselves: their entries are described as pages",
+            inside.at
+        )));
+    }
     for block in image.blocks.iter().filter(|block| !is_table(block.at)) {
         physical.write(block.at, &block.bytes)?;
     }

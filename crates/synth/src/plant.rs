@@ -123,14 +123,14 @@ impl Class {
         name
     }
 
-    /// True for the classes that machines of the architecture are planted with: on ARM64 those whose exception leaves its
-    /// record and context on the stack, for trap frames have no public layout there.
+    /// True for the classes that machines of the architecture are planted with: on ARM64 the accesses, page-table entries and
+    /// lists of drivers.
     #[must_use]
     pub fn is_of(self, arch: Arch) -> bool {
         match arch {
             Arch::X64 => true,
             Arch::Arm64 => {
-                matches!(self, Self::PointerBit | Self::UseAfterFree | Self::NullBit | Self::NullDereference)
+                self.place() < Self::PteBit.place() || matches!(self, Self::ListBit | Self::ListCorruption)
             }
             Arch::X86 => false,
         }

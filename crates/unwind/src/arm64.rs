@@ -3,8 +3,10 @@
 mod codes;
 mod record;
 mod step;
+mod trap_frame;
 
 pub use step::{Arm64Caller, Arm64Frame, unwind_arm64};
+pub use trap_frame::Arm64TrapFrame;
 
 use crate::call_site::{self, CallSite};
 use crate::{
@@ -25,7 +27,6 @@ pub(crate) fn walk(
     stacks: &[StackRange],
     options: &Options,
 ) -> Stack {
-    let Sources { memory, code, .. } = *sources;
     let range = stacks.iter().find(|range| range.contains(VirtAddr(registers.sp)));
     let kind = range.map(|range| range.kind);
     let first = Frame::of_context(VirtAddr(registers.pc), VirtAddr(registers.sp), kind);
@@ -37,37 +38,54 @@ pub(crate) fn walk(
     let mut frame = Arm64Frame::of_registers(registers);
     frame.known &= start.known;
     let mut at = Position { frame, stands: start.stands, range };
-    match climb(&mut at, &mut stack, sources, stacks, options) {
-        Ok(end) => {
-            stack.ended = end;
-            return stack;
+    // What a trap frame on the chain interrupted may lie in an image at hand again.
+    stack.ended = loop {
+        let next = match climb(&mut at, &mut stack, sources, stacks, options) {
+            Ok(end) => Err(end),
+            Err(why) => {
+                stack.refused.push(Refused { frame: stack.frames.len() - 1, why });
+                follow(&at, &mut stack, sources, stacks, options)
+            }
+        };
+        match next {
+            Ok(interrupted) => at = interrupted,
+            Err(end) => break end,
         }
-        Err(why) => stack.refused.push(Refused { frame: stack.frames.len() - 1, why }),
-    }
+    };
+    stack
+}
+
+/// Follows the chain of frame records up to a trap frame, and gives what that interrupted; else why the walk ends.
+fn follow<'a>(
+    at: &Position<'a>,
+    stack: &mut Stack,
+    sources: &Sources<'_>,
+    stacks: &'a [StackRange],
+    options: &Options,
+) -> Result<Position<'a>, End> {
+    let Sources { memory, code, .. } = *sources;
     let climbed = stack.frames.len();
     let mut record = VirtAddr(at.frame.get(FP as u8).unwrap_or(0));
     let mut lowest = VirtAddr(at.frame.sp);
     let mut range = Some(at.range);
     while stack.frames.len() < options.max_frames {
         if let Some(end) = check(record, lowest, range) {
-            stack.ended = end;
-            return stack;
+            return Err(end);
         }
-        let (next, lr) = match (memory.read_u64(record), memory.read_u64(record.plus(8))) {
-            (Ok(next), Ok(lr)) => (VirtAddr(next), without_signature(lr)),
-            (Err(miss), _) | (_, Err(miss)) => {
-                stack.ended = End::MemoryMissing(miss);
-                return stack;
-            }
-        };
+        let trap = range.and_then(|range| Arm64TrapFrame::of_record(memory, record, code, range));
+        if let Some(trap) = trap.filter(|trap| trap.address >= lowest) {
+            return interrupted(&trap, stack, stacks, code);
+        }
+        let link = |offset| memory.read_u64(record.plus(offset)).map_err(End::MemoryMissing);
+        let (next, lr) = (VirtAddr(link(0)?), without_signature(link(8)?));
         if matches!(code.at(lr), CodeAt::NotCode | CodeAt::Data) {
-            stack.ended = End::NoCandidate;
-            return stack;
+            return Err(End::NoCandidate);
         }
-        let gap_before = match stack.frames.len() {
-            1 => leaf_was_left_out(registers, lr, code),
-            count => count == climbed,
-        };
+        let gap_before = stack.frames.len() == climbed
+            && match at.stands {
+                Stands::Interrupted => leaf_was_left_out(&at.frame, lr, code),
+                Stands::AfterCall => climbed > 1,
+            };
         let mut found = found_by_chain(record, lr, gap_before, memory, code);
         found.stack = StackRange::kind_at(stacks, record);
         stack.frames.push(found);
@@ -76,7 +94,40 @@ pub(crate) fn walk(
         lowest = record.plus(16);
         record = next;
     }
-    stack
+    Err(End::Limit)
+}
+
+/// Adds what a trap frame interrupted; an error where no stack goes on there.
+fn interrupted<'a>(
+    trap: &Arm64TrapFrame,
+    stack: &mut Stack,
+    stacks: &'a [StackRange],
+    code: &dyn Code,
+) -> Result<Position<'a>, End> {
+    let mut why = vec![Reason::TrapFrameAt(trap.address)];
+    if code.function_start(trap.pc()).is_some() {
+        why.push(Reason::InsideKnownFunction);
+    }
+    if let Some(entry) = stack.frames.last_mut() {
+        entry.why.push(Reason::HasTrapFrameAt(trap.address));
+    }
+    let range = stacks.iter().find(|range| range.contains(trap.sp()));
+    stack.frames.push(Frame {
+        instruction: trap.pc(),
+        stack_pointer: trap.sp(),
+        trust: Trust::TrapFrame,
+        return_slot: None,
+        why,
+        gap_before: false,
+        registers: Some(Box::new(FrameRegisters::Arm64(trap.frame()))),
+        stack: range.map(|range| range.kind),
+    });
+    if trap.is_user() {
+        return Err(End::UserMode);
+    }
+    let unusable = End::Unusable { pointer: trap.sp(), why: UnusableStack::OutOfStack };
+    let range = range.ok_or(unusable)?;
+    Ok(Position { frame: trap.frame(), stands: Stands::Interrupted, range })
 }
 
 /// Where a walk by unwind data stands.
@@ -201,9 +252,9 @@ fn found_by_chain(
 
 /// A leaf makes no frame record, nor does a function that has just begun: its caller is in the link register only.
 /// There it shows as an address of another function than the one that runs and than the chain's first caller.
-fn leaf_was_left_out(registers: &Arm64Registers, first_caller: VirtAddr, code: &dyn Code) -> bool {
-    let lr = without_signature(registers.x.get(LR).copied().unwrap_or(0));
-    match (code.function_start(lr), code.function_start(VirtAddr(registers.pc))) {
+fn leaf_was_left_out(running: &Arm64Frame, first_caller: VirtAddr, code: &dyn Code) -> bool {
+    let lr = without_signature(running.get(LR as u8).unwrap_or(0));
+    match (code.function_start(lr), code.function_start(VirtAddr(running.pc))) {
         (Some(caller), Some(running)) => caller != running && lr != first_caller,
         _ => false,
     }

@@ -53,7 +53,8 @@
 //!
 //! Packed and full unwind records are undone by [`unwind_arm64`], as on x64. Without an image: Windows keeps x29 as a
 //! frame pointer in every function that calls: `[x29]` is the caller's, `[x29+8]` the return
-//! address. The walk then follows this chain and nothing else.
+//! address. The walk then follows this chain and nothing else. A trap frame's last two words are a record in it
+//! ([`Arm64TrapFrame`]); behind it images may lead on again.
 //!
 //! # x86
 //!
@@ -72,7 +73,7 @@ mod x86;
 pub mod call_site;
 pub mod trap_frame;
 
-pub use arm64::{Arm64Caller, Arm64Frame, unwind_arm64};
+pub use arm64::{Arm64Caller, Arm64Frame, Arm64TrapFrame, unwind_arm64};
 pub use candidate::{CONTEXT_SIZE, context_records};
 pub use frame::{
     Code, CodeAt, End, Frame, FrameRegisters, Options, Reason, Refused, Stack, StackKind, StackRange, Start,

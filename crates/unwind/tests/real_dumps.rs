@@ -6,8 +6,10 @@
 
 mod triage;
 
-use stopcode_base::{Arm64Registers, Registers, VirtAddr, X64Registers};
-use stopcode_unwind::{Code, CodeAt, End, Options, Reason, Stack, Trust, trap_frame, walk};
+use stopcode_base::{Arm64Registers, Memory, Registers, VirtAddr, X64Registers};
+use stopcode_unwind::{
+    Arm64TrapFrame, Code, CodeAt, End, Options, Reason, Stack, StackKind, StackRange, Trust, trap_frame, walk,
+};
 use triage::{Dump, shared};
 
 const ISF_X64: &str = "data/isf/symbols/windows/ntkrnlmp.pdb/5278AFF86C341677D7D7835C85B7B844-1.json.xz";
@@ -123,6 +125,25 @@ fn published_arm64_stack() {
     assert_eq!(stack.ended, End::ThreadStart);
     assert!(is_honest(&stack));
     assert_eq!(stack.frames[1].trust, Trust::ScanCall);
+}
+
+/// Two system calls of the kernel's own left their trap frames in a stack of which this dump holds a part: their syndromes say
+/// `svc`, and each has the float registers behind it and the interrupted stack behind those.
+#[test]
+fn trap_frames_of_arm64() {
+    let Some(dump) = Dump::open("trap_frames_of_arm64", "data/dumps/triage_arm64.dmp") else { return };
+    let low = VirtAddr(0xffff_e00e_0f14_9000);
+    let stack = StackRange { low, high: low.plus(0x2000), kind: StackKind::Other };
+    let found = Arm64TrapFrame::find_in(&dump, &stack, &dump.image(None));
+    let shown: Vec<_> = found.iter().map(|frame| (frame.address.0 & 0xffff, frame.syndrome)).collect();
+    assert_eq!(shown, [(0x9520, 0x5600_1397), (0x9e00, 0x5600_01de)]);
+    for frame in &found {
+        assert_eq!(frame.sp(), frame.address.plus(0x150 + 0x220));
+        assert!(!frame.is_user());
+    }
+    assert_eq!(found[1].registers.x[29], found[1].registers.sp);
+    // A frame record that was made on the way leads to the first frame's own, which lies at its x29 and pc.
+    assert_eq!(dump.read_u64(low.plus(0x4b0)), Ok(found[0].address.0 + 0x140));
 }
 
 /// No stack is published for these; what can be told is how a kernel stack ends: in the kernel's own thread start or

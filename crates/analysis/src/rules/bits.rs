@@ -29,7 +29,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         not_canonical(facts, findings);
     } else if let Some(entry) = unmapped_by_one_bit(facts, address) {
         let text = format!(
-            "the page-table entry of {}, {:#x}, holds all that the entry of a mapped kernel page holds (written, accessed, dirty, global) but for its valid bit",
+            "the page-table entry of {}, {:#x}, holds all that the entry of a mapped kernel page holds but for its valid bit",
             address.windbg(),
             entry.value
         );
@@ -124,10 +124,18 @@ fn beside_a_register(facts: &Facts<'_>, address: VirtAddr) -> Option<(u32, Strin
 /// The level-1 entry of an address whose valid bit alone is missing. Entries of pages that are paged out or in transition
 /// hold a protection in place of these bits, and none that reads so is given to kernel pages.
 fn unmapped_by_one_bit(facts: &Facts<'_>, address: VirtAddr) -> Option<Pte> {
-    /// Writable, accessed, dirty, global.
-    const MAPPED: u64 = 0x162;
+    /// Writable, accessed, dirty, global; not the user's.
+    const X64: (u64, u64) = (0x1e2, 0x162);
+    /// A page, shared, accessed, the kernel's and never executed. That of a prototype has the bit for accessed, too, but then
+    /// an address of the kernel's in its upper half.
+    const ARM64: (u64, u64) = (0xff60_0000_0000_0742, 0x0060_0000_0000_0702);
+    let (mask, mapped) = match facts.context()?.registers {
+        Registers::X64(_) => X64,
+        Registers::Arm64(_) => ARM64,
+        _ => return None,
+    };
     let entries = facts.witness.page_table_entries(address);
-    entries.into_iter().find(|entry| entry.level == 1 && !entry.valid() && entry.value & 0x1e2 == MAPPED)
+    entries.into_iter().find(|entry| entry.level == 1 && !entry.valid() && entry.value & mask == mapped)
 }
 
 /// A list whose link is one flipped bit away from one that closes it: an entry that a register points to, its neighbours,

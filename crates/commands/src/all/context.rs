@@ -42,8 +42,8 @@ pub(super) const TRAP: Command = Command {
     letters: "",
     parameters: ADDRESS,
     what: "selects a trap frame",
-    details: "An x64 trap frame holds the volatile registers only; the others are shown as question marks. Without an address, or \
-              with 0, it goes back to the context of the bug check.",
+    details: "A trap frame of x64 or ARM64 holds the volatile registers only; the others are shown as question marks. Without an \
+              address, or with 0, it goes back to the context of the bug check.",
     examples: &[(".trap fffff880`009b9f30", "what the processor was doing when it trapped")],
     run: |session, arguments, output| {
         let Some(at) = arguments.address("ADDRESS").filter(|at| at.0 != 0) else {

@@ -103,7 +103,11 @@ fn from_stack(core: &Core) -> Option<Context> {
 }
 
 fn pointer_name(arch: Arch) -> &'static str {
-    if arch == Arch::X86 { "Eip" } else { "Rip" }
+    match arch {
+        Arch::X86 => "Eip",
+        Arch::Arm64 => "Pc",
+        _ => "Rip",
+    }
 }
 
 /// The crashed thread's stack from where KeBugCheckEx stood: what a small dump saves, or what memory holds.

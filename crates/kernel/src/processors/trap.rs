@@ -4,7 +4,7 @@ use crate::core::Core;
 use crate::reading::bytes::Bytes;
 use stopcode_base::{Arch, Fact, Miss, Registers, VirtAddr, X86Registers};
 use stopcode_unwind::trap_frame::{self, TrapFrame};
-use stopcode_unwind::{Code, CodeAt, StackKind, StackRange};
+use stopcode_unwind::{Arm64TrapFrame, Code, CodeAt, StackKind, StackRange};
 
 /// General registers that an x64 trap frame does not hold: rbx, rsi, rdi and r12 to r15.
 const NOT_IN_X64: u32 = 1 << 3 | 1 << 6 | 1 << 7 | 0xf000;
@@ -39,7 +39,11 @@ pub struct Trapped {
 
 /// Bytes that a trap frame of an architecture takes at most.
 pub(crate) fn size(arch: Arch) -> u64 {
-    if arch == Arch::X86 { X86_USER_SIZE as u64 } else { trap_frame::SIZE }
+    match arch {
+        Arch::X86 => X86_USER_SIZE as u64,
+        Arch::Arm64 => Arm64TrapFrame::SIZE,
+        _ => trap_frame::SIZE,
+    }
 }
 
 /// The trap frame at an address, plausible or not.
@@ -47,7 +51,8 @@ pub(crate) fn read(core: &Core, at: VirtAddr) -> Fact<Trapped> {
     let read = match core.arch {
         Arch::X64 => TrapFrame::read(core.memory(), at).map(|frame| of_x64(&frame)),
         Arch::X86 => read_x86(core, at).map(|(trapped, _)| trapped),
-        arch => return Fact::missing(format!("trap frames of {arch} have no public layout")),
+        Arch::Arm64 => Arm64TrapFrame::read(core.memory(), at).map(|frame| of_arm64(&frame)),
+        arch => return Fact::missing(format!("the trap frames of {arch} are not known")),
     };
     match read {
         Ok(trapped) => Fact::known(trapped, "KTRAP_FRAME"),
@@ -70,6 +75,10 @@ pub(crate) fn plausible_at(core: &Core, at: VirtAddr) -> Option<Trapped> {
             let (trapped, mark) = read_x86(core, at).ok()?;
             (mark == X86_MARK && is_plausible_x86(core, &trapped.registers)).then_some(trapped)
         }
+        Arch::Arm64 => {
+            let around = StackRange { low: at, high: at.plus(Arm64TrapFrame::SIZE), kind: StackKind::Other };
+            Arm64TrapFrame::plausible_at(core.memory(), at, &core.code, &around).map(|frame| of_arm64(&frame))
+        }
         _ => None,
     }
 }
@@ -84,7 +93,19 @@ pub(crate) fn find_in(core: &Core, stack: &StackRange) -> Vec<Trapped> {
             let marked = places.filter(|at| core.memory().read_u32(at.plus(8)) == Ok(X86_MARK));
             marked.filter_map(|at| plausible_at(core, at)).take(MOST_FOUND).collect()
         }
+        Arch::Arm64 => {
+            Arm64TrapFrame::find_in(core.memory(), stack, &core.code).iter().map(of_arm64).collect()
+        }
         _ => Vec::new(),
+    }
+}
+
+fn of_arm64(frame: &Arm64TrapFrame) -> Trapped {
+    Trapped {
+        address: frame.address,
+        registers: Registers::Arm64(frame.registers),
+        known: Arm64TrapFrame::KNOWN,
+        fault_address: (frame.fault_address.0 != 0).then_some(frame.fault_address),
     }
 }
 

@@ -194,7 +194,7 @@ fn one(core: &Core, images: &LoadedImages<'_>, wanted: &Wanted, start: &Start) -
         if called && place.image.is_some() {
             place.offset += 1;
         }
-        let mut crossing = frames.last().and_then(|above| crossing(core.arch, &walked, above, found));
+        let mut crossing = frames.last().and_then(|above| crossing(core.arch, above, found));
         if let Some(crossing) = crossing.as_mut().filter(|crossing| crossing.turn == Turn::Trap)
             && let (Some(prcb), Some(StackArea::Ist(entry))) = (wanted.prcb, crossing.from)
             && let Some(vector) = vector_on(core, prcb, entry)
@@ -243,7 +243,7 @@ fn refusals(walked: &Walked, frames: &[Frame]) -> Vec<(usize, String)> {
 }
 
 /// What happened between a frame and the one above it, if that was no plain call.
-fn crossing(arch: Arch, walked: &Walked, above: &Frame, found: &Found) -> Option<Crossing> {
+fn crossing(arch: Arch, above: &Frame, found: &Found) -> Option<Crossing> {
     let turn = if is_exact(found) {
         let entry = above.place.symbol.as_deref().filter(|_| above.place.display.as_deref() == Some("nt"));
         match entry.map_or(Turn::Trap, Turn::of_entry) {
@@ -259,7 +259,6 @@ fn crossing(arch: Arch, walked: &Walked, above: &Frame, found: &Found) -> Option
         Reason::TrapFrameAt(address) => Some(*address),
         _ => None,
     });
-    let trap_frame = trap_frame.filter(|at| walked.trap_frames.iter().any(|trap| trap.address == *at));
     Some(Crossing { turn, from: above.area, to: found.stack, trap_frame })
 }
 

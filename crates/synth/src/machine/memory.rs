@@ -29,7 +29,7 @@ pub struct Stack {
 #[serde(deny_unknown_fields)]
 pub struct Frame {
     /// `Child-SP`: the stack pointer inside this frame. On x86 `ChildEBP`: where it keeps its caller's EBP. On ARM64 where it
-    /// keeps its frame record, the caller's x29 and x30.
+    /// keeps its frame record, the caller's x29 and x30; a trap frame's own record is its last two words.
     #[serde(alias = "ebp")]
     pub sp: Hex,
     /// `RetAddr`: where it returns to; lies just below the next frame's `sp`, on x86 and ARM64 just above this one's. Zero ends

@@ -198,7 +198,7 @@ pub struct Trap {
     pub at: Hex,
     /// Registers at the trap.
     pub registers: Registers,
-    /// Error code that the processor pushed.
+    /// Error code that the processor pushed; of ARM64 the exception's syndrome (`ESR_EL1`).
     #[serde(default)]
     pub error_code: Hex,
     /// Address of the page fault.

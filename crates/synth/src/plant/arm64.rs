@@ -1,18 +1,20 @@
-//! Planted faults on ARM64: a driver's access by way of a pointer that is wrong.
+//! Planted faults on ARM64: a driver's access by way of a pointer that is wrong, a page whose entry is, a list.
 //!
-//! The fault becomes an exception that nobody handles, for its record and context stand on the stack, and their layout is
-//! public; the layout of ARM64's trap frames is not. Functions keep frame records (x29, x30) and have packed unwind data, as
-//! compilers make them; where the kernel dispatches the exception, the chain of records goes on to what was interrupted.
+//! Functions keep frame records (x29, x30) and have packed unwind data, as compilers make them. The kernel's entry makes a trap
+//! frame, whose last two words are a frame record, so that the chain goes on to what was interrupted.
+
+mod faults;
 
 use super::driver::NAMES;
 use super::kernel::Profile;
 use super::pool::Page;
 use super::rng::Rng;
 use super::scene::{self, Setting};
-use super::{Class, Culprit, Flip, Plot};
+use super::{Class, Plot};
 use crate::image::{self, Packed};
 use crate::machine::{
     Arch, BugCheck, Exception, Frame, Kernel, Machine, Module, Pdb, Processor, Registers, Stack, Thread,
+    Trap, Word,
 };
 use crate::{Error, Hex, kdbg};
 
@@ -39,6 +41,9 @@ const CONTEXT_AT: u64 = 0x1_1340;
 const IDLE_THREAD_AT: u64 = 0x1_21c0;
 const STACK: u64 = 0x6000;
 const STACK_ROOM: u64 = 0x1_0000;
+/// A trap frame with the float registers behind it, and where its frame record lies.
+const TRAP_ROOM: u64 = 0x370;
+const TRAP_RECORD: u64 = 0x140;
 /// Bytes of a prolog: `stp x29, x30, [sp, #-frame]!` and `mov x29, sp`.
 const PROLOG: u64 = 8;
 /// x29, x30, and the number that stands for the stack pointer.
@@ -46,23 +51,14 @@ const FP: u32 = 29;
 const LR: u32 = 30;
 const SP: u32 = 31;
 const NOP: u32 = 0xd503_201f;
-/// Of the registers that functions keep, and that pointers are loaded into.
-const OWNERS: [u32; 4] = [19, 20, 21, 22];
-const POINTERS: [u32; 4] = [8, 9, 10, 11];
 
-/// `ldr to, [from, #offset]`, 64 bits wide.
-fn load(to: u32, from: u32, offset: u64) -> u32 {
-    0xf940_0000 | (offset as u32 / 8) << 10 | from << 5 | to
+/// The syndrome of an access of the kernel's that no page translates.
+fn data_abort(writes: bool) -> u64 {
+    const DATA_ABORT: u64 = 0x25 << 26 | 1 << 25;
+    const NO_PAGE: u64 = 7;
+    const WRITE: u64 = 1 << 6;
+    DATA_ABORT | NO_PAGE | if writes { WRITE } else { 0 }
 }
-
-/// Loads and stores of `w0` and `x0` by way of a register: the opcode, the binary logarithm of the bytes, and if it writes.
-const FORMS: [(u32, u32, bool); 5] = [
-    (0xf940_0000, 3, false),
-    (0xf900_0000, 3, true),
-    (0xb940_0000, 2, false),
-    (0xb900_0000, 2, true),
-    (0x3940_0000, 0, false),
-];
 
 /// A driver under construction.
 struct Driver {
@@ -132,13 +128,14 @@ struct Chain {
     sp: u64,
     /// Outermost first.
     frames: Vec<Frame>,
+    words: Vec<Word>,
 }
 
 impl Chain {
     fn new(high: u64) -> Self {
         let sp = high - 0x60;
         let outermost = Frame { sp: Hex(sp), ret: Hex(0), trap: false, name: String::new() };
-        Self { low: high - STACK, high, sp, frames: vec![outermost] }
+        Self { low: high - STACK, high, sp, frames: vec![outermost], words: Vec::new() }
     }
 
     fn call(&mut self, ret: u64, frame: u64) {
@@ -146,10 +143,26 @@ impl Chain {
         self.frames.push(Frame { sp: Hex(self.sp), ret: Hex(ret), trap: false, name: String::new() });
     }
 
+    /// The processor enters a trap at `pc`; gives where the trap frame lies. The entry saves the float registers, too.
+    fn trap(&mut self, pc: u64) -> u64 {
+        self.sp -= TRAP_ROOM;
+        let record = Hex(self.sp + TRAP_RECORD);
+        self.frames.push(Frame { sp: record, ret: Hex(pc), trap: true, name: String::new() });
+        self.sp
+    }
+
+    /// Words at a place in the stack.
+    fn put(&mut self, at: u64, bytes: &[u8]) {
+        let words = bytes.chunks_exact(8).filter_map(<[u8]>::first_chunk);
+        let values = words.map(|word| Hex(u64::from_le_bytes(*word)));
+        let places = (at..).step_by(8).map(Hex);
+        self.words.extend(places.zip(values).map(|(at, value)| Word { at, value }));
+    }
+
     fn stack(self, about: &str) -> Stack {
         let frames = self.frames.into_iter().rev().collect();
         let (low, high) = (Hex(self.low), Hex(self.high));
-        Stack { about: about.to_owned(), low, high, bytes: Vec::new(), frames, words: Vec::new() }
+        Stack { about: about.to_owned(), low, high, bytes: Vec::new(), frames, words: self.words }
     }
 }
 
@@ -168,8 +181,10 @@ struct Scene {
 pub(super) fn plant(rng: Rng, class: Class) -> Result<(Machine, Plot), Error> {
     let mut scene = Scene::lay_out(rng);
     let plot = match class {
-        Class::PointerBit | Class::UseAfterFree => pointer(&mut scene, class.is_hardware()),
-        Class::NullBit | Class::NullDereference => null(&mut scene, class.is_hardware()),
+        Class::PointerBit | Class::UseAfterFree => faults::pointer(&mut scene, class.is_hardware()),
+        Class::NullBit | Class::NullDereference => faults::null(&mut scene, class.is_hardware()),
+        Class::PteValidBit | Class::WrongIrql => faults::paged(&mut scene, class.is_hardware()),
+        Class::ListBit | Class::ListCorruption => faults::list(&mut scene, class.is_hardware()),
         _ => return Err(Error::Contradiction(format!("{}, which is not planted on ARM64", class.name()))),
     };
     Ok((scene.finish(), plot))
@@ -252,18 +267,40 @@ impl Scene {
         registers
     }
 
+    /// The kernel is entered where the registers are, with the interrupt level before; gives where the trap frame lies.
+    fn trap(&mut self, registers: Registers, syndrome: u64, address: u64, previous_irql: u8) -> u64 {
+        let at = self.chain.trap(registers.rip.0);
+        self.machine.traps.push(Trap {
+            at: Hex(at),
+            registers,
+            error_code: Hex(syndrome),
+            fault_address: Hex(address),
+            previous_irql,
+            user: false,
+        });
+        for (function, offset, frame) in
+            [("KiArm64ExceptionVectors", 0x5c, 0x60), ("KzSynchronousException", 0x24, 0xf0)]
+        {
+            let ret = self.nt(function, offset);
+            self.chain.call(ret, frame);
+        }
+        at
+    }
+
     /// The fault becomes an exception that nobody handles: 0x3B in a service, else 0x7E.
     fn stop(&mut self, registers: Registers, address: u64, writes: bool) {
-        self.chain.call(registers.rip.0, 0x1c0);
-        let ret = self.nt("KiUnhandledExceptionHandler", 0x104);
+        self.trap(registers, data_abort(writes), address, 0);
+        let ret = self.nt("KiSynchronousException", 0xc0);
         self.chain.call(ret, 0x180);
         let record_at = self.chain.sp + 0x40;
-        let ret = self.nt("KiDispatchException", 0x16c);
+        let ret = self.nt("KiDispatchExceptionOnExceptionStack", 0xc4);
         self.chain.call(ret, 0x4a0);
         let context_at = self.chain.sp + 0x40;
-        for (function, offset, frame) in
-            [("RtlDispatchException", 0x420, 0x90), ("RtlpExecuteHandlerForException", 0x10, 0x60)]
-        {
+        for (function, offset, frame) in [
+            ("KiDispatchException", 0x5d4, 0x90),
+            ("RtlDispatchException", 0x328, 0x60),
+            ("RtlpExecuteHandlerForException", 0x14, 0x20),
+        ] {
             let ret = self.nt(function, offset);
             self.chain.call(ret, frame);
         }
@@ -282,6 +319,11 @@ impl Scene {
             let status = 0xffff_ffff_0000_0000 | ACCESS_VIOLATION;
             (0x7e, self.nt("PspSystemThreadStartup", 0x1b60), [status, pc, record_at, context_at])
         };
+        self.bug_check(ret, code, arguments, registers);
+    }
+
+    /// Who returns to `ret` calls `KeBugCheckEx`.
+    fn bug_check(&mut self, ret: u64, code: u64, arguments: [u64; 4], registers: Registers) {
         self.chain.call(ret, 0x50);
         let mut stopped = registers;
         for (slot, value) in stopped.x.iter_mut().zip([code].into_iter().chain(arguments)) {
@@ -366,102 +408,4 @@ fn idle(machine: &mut Machine, number: u64, system: u64, stacks: u64, nt: u64) {
         isr_stack: Hex(high + 2 * STACK_ROOM),
         ..Processor::default()
     });
-}
-
-/// Words as a structure of a driver holds them, with one of them set.
-fn structure(scene: &mut Scene, field: u64, value: u64) -> Vec<u8> {
-    let mut words: Vec<u64> = (0..16).map(|_| scene.rng.below(0x1_0000)).collect();
-    if let Some(word) = words.get_mut(field as usize / 8) {
-        *word = value;
-    }
-    words.into_iter().flat_map(u64::to_le_bytes).collect()
-}
-
-/// A pointer out of pool, with a flipped bit or out of memory that is someone else's by now.
-fn pointer(scene: &mut Scene, hardware: bool) -> Plot {
-    let access = Access::draw(&mut scene.rng);
-    let bit = 47 + scene.rng.below(16) as u32;
-    let mix = scene.rng.word();
-    let (name, tag) = scene.name_and_tag();
-    let others = 2 + scene.rng.below(5);
-    scene.pool.others(&mut scene.rng, others);
-    let was = scene.pool.block(tag, &[0; 0x90], true);
-    let (is, owner_tag) = if hardware {
-        (was ^ 1 << bit, tag)
-    } else {
-        // A string of another owner lies where the pointer was.
-        (u64::from_le_bytes(*b"S\0y\0s\0t\0") ^ (mix & 0x0007_0007_0007_0007), *b"MmSt")
-    };
-    let words = structure(scene, access.field, is);
-    let owner = scene.pool.block(owner_tag, &words, true);
-    let at = owner + access.field;
-    access.fault(scene, owner, is, false);
-    if hardware {
-        let story =
-            format!("{name} read a pointer from its own pool at {at:#x}, in which bit {bit} had flipped");
-        let flip = Some(Flip { at: Hex(at), bit, was: Hex(was), is: Hex(is) });
-        return Plot { culprit: Culprit::Memory, flip, story };
-    }
-    let story =
-        format!("{name} read a pointer at {at:#x} from a block that it had freed and that others used since");
-    Plot { culprit: Culprit::Driver(name), flip: None, story }
-}
-
-/// A null pointer: one that is not checked, or one that a flipped bit carried past the check.
-fn null(scene: &mut Scene, hardware: bool) -> Plot {
-    let access = Access::draw(&mut scene.rng);
-    let bit = 20 + scene.rng.below(26) as u32;
-    let is = if hardware { 1 << bit } else { 0 };
-    let (name, tag) = scene.name_and_tag();
-    let words = structure(scene, access.field, is);
-    let owner = scene.pool.block(tag, &words, true);
-    let at = owner + access.field;
-    access.fault(scene, owner, is, hardware);
-    if hardware {
-        let story = format!(
-            "bit {bit} flipped in a null pointer at {at:#x}, which passed the check for null in {name}"
-        );
-        let flip = Some(Flip { at: Hex(at), bit, was: Hex(0), is: Hex(is) });
-        return Plot { culprit: Culprit::Memory, flip, story };
-    }
-    let story = format!("{name} used a null pointer from {at:#x} without a check");
-    Plot { culprit: Culprit::Driver(name), flip: None, story }
-}
-
-/// An access by way of a pointer in a structure.
-struct Access {
-    owner: u32,
-    pointer: u32,
-    field: u64,
-    offset: u64,
-    form: (u32, u32, bool),
-}
-
-impl Access {
-    fn draw(rng: &mut Rng) -> Self {
-        Self {
-            owner: rng.pick(&OWNERS).unwrap_or(19),
-            pointer: rng.pick(&POINTERS).unwrap_or(8),
-            field: 8 + 8 * rng.below(12),
-            offset: 8 * rng.below(15),
-            form: rng.pick(&FORMS).unwrap_or((0xf940_0000, 3, false)),
-        }
-    }
-
-    /// The driver loads the pointer out of the structure at `owner`, checks it for null where it does, and faults on it.
-    fn fault(&self, scene: &mut Scene, owner: u64, pointer: u64, checked: bool) {
-        let (opcode, scale, writes) = self.form;
-        let mut body = vec![load(self.pointer, self.owner, self.field)];
-        // cbz over the access.
-        body.extend(checked.then_some(0xb400_0000 | 2 << 5 | self.pointer));
-        let faults = 4 * body.len() as u64;
-        body.push(opcode | (self.offset as u32 >> scale) << 10 | self.pointer << 5);
-        let mut registers = scene.enter(&body, faults);
-        for (number, value) in [(self.owner, owner), (self.pointer, pointer)] {
-            if let Some(slot) = registers.x.get_mut(number as usize) {
-                *slot = Hex(value);
-            }
-        }
-        scene.stop(registers, pointer.wrapping_add(self.offset), writes);
-    }
 }

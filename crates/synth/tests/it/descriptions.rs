@@ -1,12 +1,13 @@
 //! What a description may say, what it may not, and what `vary` makes of one.
 
 use crate::reader::{Dump, INVENTED, SAMPLES, sample, sample_path};
+use stopcode_synth::container::{self, Kind};
 use stopcode_synth::{Error, Exception, Hex, Machine, Registers, triage};
 
 fn refused(change: impl FnOnce(&mut Machine)) -> Error {
     let mut machine = sample("driver-null-write");
     change(&mut machine);
-    triage::write(&machine).unwrap_err()
+    triage::write(&machine).map(drop).unwrap_err()
 }
 
 #[test]
@@ -17,6 +18,17 @@ fn descriptions_survive_a_round_trip() {
         again.read_files(&sample_path("")).unwrap();
         assert_eq!(machine, again);
     }
+}
+
+/// A dump of pages holds the tables themselves, where other bytes would change what they say.
+#[test]
+fn bytes_among_the_page_tables_are_refused() {
+    let mut machine = sample("driver-null-write");
+    let mut block = machine.code[0].clone();
+    block.at = Hex(machine.pte_base.0 + 0x40);
+    machine.memory.push(block);
+    let written = container::write_to(&machine, Kind::BitmapKernel, &mut std::io::Cursor::new(Vec::new()));
+    assert!(matches!(written.unwrap_err(), Error::Contradiction(_)));
 }
 
 #[test]
