@@ -1,10 +1,9 @@
 //! The gate, and what is too slow for it.
 
 use crate::fuzz;
-use anyhow::{Context, bail, ensure};
+use crate::steps::{Step, run, step};
+use anyhow::{Context, bail};
 use std::path::Path;
-use std::process::Command;
-use std::time::Instant;
 
 /// Seconds a fuzz target gets in the gate.
 const FUZZ_SECONDS: u32 = 20;
@@ -13,17 +12,6 @@ const LONG_FUZZ_SECONDS: u32 = 300;
 
 /// Property tests draw the same cases at every run of the gate; on a desk they draw new ones each time.
 const GATE_SEED: u64 = 20_140_813;
-
-/// One step: a name, and a command line for the shell.
-pub(crate) struct Step {
-    pub(crate) name: String,
-    pub(crate) line: String,
-    pub(crate) settings: Vec<(&'static str, &'static str)>,
-}
-
-fn step(name: &str, line: &str) -> Step {
-    Step { name: name.to_owned(), line: line.to_owned(), settings: Vec::new() }
-}
 
 /// Everything the gate checks; goes on after a failure, so that one run shows all of them.
 pub(crate) fn ci(root: &Path) -> anyhow::Result<()> {
@@ -102,32 +90,4 @@ fn readme_commands(root: &Path) -> anyhow::Result<Readme> {
         (Some(main_job), Some(tests)) => Ok(Readme { main_job, tests }),
         _ => bail!("README.md must show two cargo commands: the main job and the tests"),
     }
-}
-
-/// Runs the steps, all of them, and fails if one did.
-pub(crate) fn run(root: &Path, steps: &[Step]) -> anyhow::Result<()> {
-    let mut failed = Vec::new();
-    for step in steps {
-        say(&format!("==> {}\n    {}", step.name, step.line));
-        let started = Instant::now();
-        let status = Command::new("bash")
-            .args(["-c", &step.line])
-            .envs(step.settings.iter().copied())
-            .current_dir(root)
-            .status()
-            .with_context(|| format!("starting: {}", step.line))?;
-        let verdict = if status.success() { "ok" } else { "FAILED" };
-        say(&format!("<== {}: {verdict} after {:.0} s", step.name, started.elapsed().as_secs_f64()));
-        if !status.success() {
-            failed.push(step.name.as_str());
-        }
-    }
-    say(&format!("{} passed, {} failed", steps.len() - failed.len(), failed.len()));
-    ensure!(failed.is_empty(), "failed: {}", failed.join("; "));
-    Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "the log of a chore is its output")]
-fn say(text: &str) {
-    println!("{text}");
 }

@@ -1,12 +1,12 @@
 //! Fuzzing: every target, one after another.
 
-use crate::ci::{self, Step};
+use crate::steps::{self, Step};
 use anyhow::{Context, ensure};
 use std::path::Path;
 
 /// Runs every fuzz target for `seconds` seconds.
 pub(crate) fn fuzz(root: &Path, seconds: u32) -> anyhow::Result<()> {
-    ci::run(root, &steps(root, seconds)?)
+    steps::run(root, &steps(root, seconds)?)
 }
 
 /// One step a fuzz target. libFuzzer needs unstable flags, which the stable compiler takes with RUSTC_BOOTSTRAP.

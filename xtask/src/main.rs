@@ -5,6 +5,7 @@ mod evaluate;
 mod fuzz;
 mod knowledge;
 mod layouts;
+mod steps;
 
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};

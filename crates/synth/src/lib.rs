@@ -13,6 +13,7 @@
 //! Every dump written here is invented. The machine descriptions under `samples/` say what they are modelled on.
 
 mod blobs;
+mod block;
 pub mod container;
 mod context;
 mod error;

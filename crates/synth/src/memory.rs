@@ -1,5 +1,6 @@
 //! The described machine as bytes at virtual addresses.
 
+use crate::block::Block;
 use crate::layout::{self, Layout};
 use crate::machine::{Arch, Call, Machine, Stack};
 use crate::physical::shape::Shape;
@@ -14,32 +15,6 @@ const MAX_PROCESSORS: usize = 64;
 const NOP: u8 = 0x90;
 /// Bytes kept on either side of the address a call returns to.
 const CALL_WINDOW: u64 = 16;
-
-/// Bytes from one address on.
-#[derive(Clone)]
-pub(crate) struct Block {
-    pub(crate) at: u64,
-    pub(crate) bytes: Vec<u8>,
-}
-
-impl Block {
-    fn end(&self) -> u64 {
-        self.at.wrapping_add(self.bytes.len() as u64)
-    }
-
-    /// The bytes from `at` to the end of the block, if it lies inside.
-    pub(crate) fn from(&self, at: u64) -> Option<&[u8]> {
-        let offset = usize::try_from(at.checked_sub(self.at)?).ok()?;
-        self.bytes.get(offset..).filter(|rest| !rest.is_empty())
-    }
-
-    /// Writes `bytes` at `at`; false where they do not fit inside.
-    fn write(&mut self, at: u64, bytes: &[u8]) -> bool {
-        let offset = at.checked_sub(self.at).and_then(|o| usize::try_from(o).ok());
-        let slot = offset.and_then(|o| self.bytes.get_mut(o..)?.get_mut(..bytes.len()));
-        slot.map(|slot| slot.copy_from_slice(bytes)).is_some()
-    }
-}
 
 /// All that the dump holds, in the order Windows stores it.
 pub(crate) struct Image {

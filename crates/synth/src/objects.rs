@@ -2,7 +2,7 @@
 
 use crate::layout::Layout;
 use crate::machine::{Arch, Machine, Process, Processor, Thread};
-use crate::record::{Record, Structure};
+use crate::record::{Record, Structure, neighbours};
 use crate::{Error, context, work};
 use stopcode_base::FileTime;
 
@@ -107,14 +107,6 @@ fn thread_links(machine: &Machine, layout: &Layout, thread: &Thread, of: &str, o
     let entries: Vec<u64> = threads.map(|other| other.at.0.wrapping_add(entry as u64)).collect();
     let here = thread.at.0.wrapping_add(entry as u64);
     neighbours(&entries, thread.process.0.wrapping_add(head as u64), here)
-}
-
-/// What lies before and after `here` in a circular list of `head` and `entries`; `here` may be the head.
-pub(crate) fn neighbours(entries: &[u64], head: u64, here: u64) -> (u64, u64) {
-    let ring: Vec<u64> = std::iter::once(head).chain(entries.iter().copied()).collect();
-    let position = ring.iter().position(|at| *at == here).unwrap_or(0);
-    let at = |n: usize| ring.get(n % ring.len()).copied().unwrap_or(head);
-    (at(position + 1), at(position + ring.len() - 1))
 }
 
 /// The links of every process, and of `PsActiveProcessHead` itself: its address and its two words.

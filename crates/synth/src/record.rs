@@ -132,3 +132,11 @@ impl<'a> Structure<'a> {
         self.failed.map_or(Ok(self.record.into_bytes()), Err)
     }
 }
+
+/// What lies before and after `here` in a circular list of `head` and `entries`; `here` may be the head.
+pub(crate) fn neighbours(entries: &[u64], head: u64, here: u64) -> (u64, u64) {
+    let ring: Vec<u64> = std::iter::once(head).chain(entries.iter().copied()).collect();
+    let position = ring.iter().position(|at| *at == here).unwrap_or(0);
+    let at = |n: usize| ring.get(n % ring.len()).copied().unwrap_or(head);
+    (at(position + 1), at(position + ring.len() - 1))
+}

@@ -1,10 +1,9 @@
 //! Drivers, devices, IRPs and DPCs, as the public `wdm.h` has them.
 
+use crate::block::Block;
 use crate::layout::Layout;
 use crate::machine::{Dpc, Driver, Irp, Location, Machine, Processor};
-use crate::memory::Block;
-use crate::objects::neighbours;
-use crate::record::{Record, Structure};
+use crate::record::{Record, Structure, neighbours};
 use crate::{Error, blobs};
 
 /// `IO_TYPE_*` and `DpcObject`.
