@@ -8,6 +8,7 @@ mod file;
 mod frames;
 mod lines;
 mod msf;
+mod pieces;
 mod places;
 mod read_at;
 mod records;

@@ -1,9 +1,11 @@
 //! Binary annotations: the code ranges of an inlined function and the lines they are of, packed. Opcodes and coding:
 //! Microsoft's `cvinfo.h`.
 
-/// Code of an inlined function that is of one line. Offsets count from the start of the function it is in.
+/// Code of an inlined function that is of one line. Offsets count from the start of a piece of the function it is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Row {
+    /// Which piece: 0 is where the function begins, 1 the first part that was moved elsewhere.
+    pub(super) piece: u32,
     pub(super) start: u32,
     /// `None` if nothing says where it ends.
     pub(super) end: Option<u32>,
@@ -16,7 +18,7 @@ pub(super) struct Row {
 /// The rows, up to the first annotation that is broken.
 pub(super) fn rows(mut bytes: &[u8]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
-    let (mut base, mut code, mut line, mut file) = (0_u32, 0_u32, 0_i64, None);
+    let (mut piece, mut code, mut line, mut file) = (0_u32, 0_u32, 0_i64, None);
     loop {
         let Some(op) = number(&mut bytes).filter(|op| *op != 0) else { return rows };
         let Some(first) = number(&mut bytes) else { return rows };
@@ -24,7 +26,8 @@ pub(super) fn rows(mut bytes: &[u8]) -> Vec<Row> {
         match op {
             // CodeOffset, ChangeCodeOffsetBase
             1 => code = first,
-            2 => base = first,
+            // An offset in one piece says nothing of another.
+            2 => (piece, code) = (first, 0),
             // ChangeCodeOffset
             3 => code = code.wrapping_add(first),
             // ChangeCodeLength: of the row before.
@@ -53,12 +56,18 @@ pub(super) fn rows(mut bytes: &[u8]) -> Vec<Row> {
             _ => return rows,
         }
         if matches!(op, 3 | 11 | 12) {
-            let start = base.wrapping_add(code);
+            let start = code;
             // A row without an end of its own goes to the next.
-            if let Some(before) = rows.last_mut().filter(|row| row.end.is_none()) {
+            if let Some(before) = rows.last_mut().filter(|row| row.end.is_none() && row.piece == piece) {
                 before.end = Some(start.max(before.start));
             }
-            rows.push(Row { start, end: length.map(|length| start.saturating_add(length)), file, line });
+            rows.push(Row {
+                piece,
+                start,
+                end: length.map(|length| start.saturating_add(length)),
+                file,
+                line,
+            });
         }
     }
 }
@@ -92,7 +101,7 @@ mod tests {
             0x06, 0x08, 0x0c, 0x03, 0x0f, 0x06, 0x12, 0x03, 0x06, 0x06, 0x08, 0x03, 0x0f, 0x06, 0x04, 0x0c,
             0x1a, 0x05, 0x00, 0x00,
         ];
-        let row = |start, end, line| Row { start, end: Some(end), file: None, line };
+        let row = |start, end, line| Row { piece: 0, start, end: Some(end), file: None, line };
         let wanted = [row(0xf, 0x12, 4), row(0x15, 0x24, 13), row(0x24, 0x29, 17), row(0x29, 0x43, 19)];
         assert_eq!(rows(&bytes), wanted);
     }
@@ -110,9 +119,19 @@ mod tests {
     #[test]
     fn a_length_of_its_own_ends_the_row_before() {
         let found = rows(&[3, 0x10, 4, 8, 0x0b, 0x21, 4, 2]);
-        let row = |start, end, line| Row { start, end: Some(end), file: None, line };
+        let row = |start, end, line| Row { piece: 0, start, end: Some(end), file: None, line };
         assert_eq!(found, [row(0x10, 0x18, 0), row(0x19, 0x1b, 1)]);
         assert_eq!(rows(&[3]), []);
         assert_eq!(rows(&[3, 1])[0].end, None);
+    }
+
+    /// What was moved elsewhere is counted from where it lies, and does not end what stayed.
+    #[test]
+    fn rows_of_a_part() {
+        let found = rows(&[3, 0x10, 4, 8, 2, 1, 3, 4, 4, 6]);
+        let row = |piece, start, end| Row { piece, start, end: Some(end), file: None, line: 0 };
+        assert_eq!(found, [row(0, 0x10, 0x18), row(1, 4, 10)]);
+        let open = rows(&[3, 0x10, 2, 1, 3, 4, 4, 6]);
+        assert_eq!((open[0].end, open[1]), (None, row(1, 4, 10)));
     }
 }

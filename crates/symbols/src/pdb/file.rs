@@ -1,6 +1,7 @@
 //! A PDB of which only what is asked for is read: names, lines and inlined functions of single addresses.
 
 use super::lines::Lines;
+use super::pieces::Pieces;
 use super::places::Places;
 use super::records::{self, Inline, Place, u16_at, u32_at};
 use super::{Debug, Msf, PdbError, ReadAt, Reading, annotations};
@@ -57,8 +58,7 @@ struct Module {
 struct Loaded {
     bytes: Vec<u8>,
     table: SymbolTable,
-    /// By address: start, size, and the records of its scope.
-    functions: Vec<(u32, u32, Range<usize>)>,
+    pieces: Pieces,
 }
 
 /// A piece of the image and the module it came from.
@@ -193,25 +193,20 @@ impl<S: ReadAt> PdbFile<S> {
     pub fn frames(&self, rva: u32) -> Vec<CodeFrame> {
         let Some(module) = self.module(rva) else { return Vec::new() };
         let (loaded, lines) = (self.loaded(module), self.lines(module));
-        let after = loaded.functions.partition_point(|(start, ..)| *start <= rva);
-        let function = after.checked_sub(1).and_then(|index| loaded.functions.get(index));
-        let Some((start, _, scope)) = function.filter(|(start, size, _)| rva - start < *size) else {
-            return Vec::new();
-        };
+        let Some(piece) = loaded.pieces.at(rva) else { return Vec::new() };
         let name = loaded.table.lookup(rva).map(|found| found.name.to_owned());
         let mut frames = vec![CodeFrame { function: name, line: self.line(rva), inlined: false }];
         // How many of the sites that are open do not hold the address, and so none within them.
         let mut outside = 0_usize;
-        for inline in records::inlines(&loaded.bytes, scope.clone()) {
+        for inline in records::inlines(&loaded.bytes, piece.scope.clone()) {
             match inline {
                 Inline::End => outside = outside.saturating_sub(1),
                 Inline::Site { .. } if outside > 0 => outside += 1,
                 Inline::Site { function, annotations } => {
-                    let at = rva - start;
-                    let row = annotations::rows(annotations)
-                        .into_iter()
-                        .rev()
-                        .find(|row| row.start <= at && row.end.is_some_and(|end| at < end));
+                    let at = rva - piece.start;
+                    let row = annotations::rows(annotations).into_iter().rev().find(|row| {
+                        row.piece == piece.number && row.start <= at && row.end.is_some_and(|end| at < end)
+                    });
                     let Some(row) = row else {
                         outside += 1;
                         continue;
@@ -242,11 +237,7 @@ impl<S: ReadAt> PdbFile<S> {
             let bytes = stream.map(|stream| stream.bytes).unwrap_or_default();
             let mut reading = Reading::new(&self.places);
             reading.globals(bytes.get(4..).unwrap_or_default());
-            let mut functions: Vec<(u32, u32, Range<usize>)> = records::scopes(&bytes)
-                .filter_map(|scope| Some((self.places.rva(scope.place)?, scope.size, scope.records)))
-                .collect();
-            functions.sort_by_key(|(start, ..)| *start);
-            Loaded { table: reading.finish(), functions, bytes }
+            Loaded { table: reading.finish(), pieces: Pieces::of(&bytes, &self.places), bytes }
         })
     }
 
