@@ -23,7 +23,8 @@ pub trait Source: Send + Sync + fmt::Debug {
 
 /// Fills as much of `buffer` as there are bytes from `offset` on. An error ends the read: what came before it counts.
 pub(crate) fn read_full(source: &dyn Source, offset: u64, buffer: &mut [u8]) -> usize {
-    let mut got = 0;
+    // Nearly always one read does.
+    let mut got = source.read_at(offset, buffer).map_or(0, |read| read.min(buffer.len()));
     while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
         match source.read_at(offset.saturating_add(got as u64), rest) {
             Ok(0) => break,

@@ -1,19 +1,21 @@
 //! One bit for every page frame: the containers of Windows 8 and later, and the summary dump before it.
 //!
-//! A page lies in the file behind as many others as there are bits set before its own. Counts for every 512 bits are
+//! A page lies in the file behind as many others as there are bits set before its own. Counts for every 64 bits are
 //! made once, when the bitmap is read, which is also when its own count is checked; the rest is counted on demand.
 
 use super::PAGE_SIZE;
 
-/// Bits of a word of the bitmap, and words that share a count.
+/// Bits of a word of the bitmap, and words that share a count from the start: so few that those from there fit 32 bits.
 const WORD: u64 = 64;
-const WORDS_PER_COUNT: usize = 8;
+const WORDS_PER_COUNT: usize = 1 << 20;
 
 /// The bitmap of a file.
 pub(super) struct Bitmap {
     words: Vec<u64>,
     /// Bits set before each group of [`WORDS_PER_COUNT`] words.
     before: Vec<u64>,
+    /// Bits set before each word in its group.
+    within: Vec<u32>,
     set: u64,
     first_page: u64,
     bits: u64,
@@ -32,16 +34,18 @@ impl Bitmap {
         if let Some(last) = words.get_mut(whole) {
             *last &= (1 << (bits % WORD)) - 1;
         }
-        let mut set = 0;
-        let before = words
-            .chunks(WORDS_PER_COUNT)
-            .map(|group| {
-                let start = set;
-                set += ones(group);
+        let (mut set, mut before, mut within) = (0, Vec::new(), Vec::with_capacity(words.len()));
+        for group in words.chunks(WORDS_PER_COUNT) {
+            before.push(set);
+            let mut count = 0;
+            within.extend(group.iter().map(|word| {
+                let start = count;
+                count += word.count_ones();
                 start
-            })
-            .collect();
-        Self { words, before, set, first_page, bits }
+            }));
+            set += u64::from(count);
+        }
+        Self { words, before, within, set, first_page, bits }
     }
 
     /// File offset of page `pfn`.
@@ -49,9 +53,8 @@ impl Bitmap {
         let word = usize::try_from(pfn / WORD).ok()?;
         let bit = 1 << (pfn % WORD);
         let own = *self.words.get(word).filter(|own| **own & bit != 0)?;
-        let group = word / WORDS_PER_COUNT;
-        let earlier = ones(self.words.get(group * WORDS_PER_COUNT..word)?);
-        let rank = self.before.get(group)? + earlier + u64::from((own & (bit - 1)).count_ones());
+        let earlier = self.before.get(word / WORDS_PER_COUNT)? + u64::from(*self.within.get(word)?);
+        let rank = earlier + u64::from((own & (bit - 1)).count_ones());
         Some(self.first_page.saturating_add(rank.saturating_mul(PAGE_SIZE)))
     }
 
@@ -86,10 +89,6 @@ impl Bitmap {
             (seen != 0).then(|| number * WORD + u64::from(seen.trailing_zeros()))
         })
     }
-}
-
-fn ones(words: &[u64]) -> u64 {
-    words.iter().map(|word| u64::from(word.count_ones())).sum()
 }
 
 /// How many bits are set in `bytes` before bit `bits`.
