@@ -50,6 +50,10 @@ class Image(emulate.Image):
         count = self.bytes[info + 2]
         return info + 8 + 2 * (count + count % 2)
 
+    def is_frameless(self, piece):
+        info = next(entry[2] for entry in self.entries if entry[:2] == piece)
+        return not info & 1 and not self.bytes[info] >> 3 & 4 and self.bytes[info + 2] == 0
+
     def primary(self, entry):
         while True:
             if entry[2] & 1:
@@ -78,7 +82,7 @@ class Recorder(emulate.Recorder):
     def code(self):
         """The function's instructions, and those of them that leave it: returns and tail jumps."""
         instructions, ends = set(), set()
-        for begin, end in self.pieces:
+        for begin, end in self.outside_tables():
             for found in self.md.disasm(bytes(self.image.bytes[begin:end]), self.image.base + begin):
                 rva = found.address - self.image.base
                 if found.id not in (cx.X86_INS_INT3, cx.X86_INS_NOP):
@@ -86,6 +90,11 @@ class Recorder(emulate.Recorder):
                 if found.group(capstone.CS_GRP_RET) or self.is_tail_jump(found):
                     ends.add(rva)
         return instructions, ends
+
+    def ends_block(self, rva):
+        found = self.decode(self.image.base + rva, 0)
+        stops = cx.X86_INS_INT3, cx.X86_INS_INT, cx.X86_INS_UD2, cx.X86_INS_HLT
+        return found is None or found.mnemonic == "jmp" or found.group(capstone.CS_GRP_RET) or found.id in stops
 
     def is_tail_jump(self, found):
         """To another function, through memory, or in the form kept for it (REX.W)."""
@@ -165,6 +174,7 @@ class Recorder(emulate.Recorder):
                 while at < len(self.image.bytes) - 3 and self.inside(self.image.word(at)):
                     found.add(self.image.word(at))
                     at += 4
+                self.tables.add((table.disp, at))
                 return [self.image.base + target for target in sorted(found)]
         return []
 

@@ -89,8 +89,12 @@ class Recorder(emulate.Recorder):
 
     def code(self):
         """The function's instructions, and those of them that leave it: returns and tail jumps."""
-        instructions = {rva for begin, end in self.pieces for rva in range(begin, end, 4)}
+        instructions = {rva for begin, end in self.outside_tables() for rva in range(begin, end, 4)}
         return instructions, {rva for rva in instructions if self.image.word(rva) == RET or self.is_tail_jump(rva)}
+
+    def ends_block(self, rva):
+        word = self.image.word(rva)  # ret, b, br, brk
+        return word == RET or word >> 26 == 5 or word & 0xFFFFFC1F == 0xD61F0000 or word >> 21 == 0x6A1
 
     def is_tail_jump(self, rva):
         word = self.image.word(rva)
@@ -135,6 +139,7 @@ class Recorder(emulate.Recorder):
                         break
                     found.add(target)
                     at += size
+                self.tables.add((entry[0], at + 3 & ~3))
                 return [self.image.base + target for target in sorted(found) if not entry[0] <= target < at]
         return []
 
