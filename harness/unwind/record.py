@@ -148,7 +148,10 @@ class Recorder(emulate.Recorder):
             for n in range(6):
                 uc.reg_write(XMM[n], self.rng.getrandbits(128))
             return self.go(after)
-        if group(capstone.CS_GRP_INT) or instruction.id in (cx.X86_INS_HLT, cx.X86_INS_INT3, cx.X86_INS_UD2):
+        stops = group(capstone.CS_GRP_INT) or instruction.id in (cx.X86_INS_HLT, cx.X86_INS_INT3, cx.X86_INS_UD2)
+        if stops or instruction.mnemonic == "jmp" and not self.is_tail_jump(instruction):
+            self.keep_body(rva, uc.reg_read(GPR[4]))
+        if stops:
             return uc.emu_stop()
         # On a forced path an index or a running pointer may be wild; such a store would hit saved registers.
         if any(o.type == cx.X86_OP_MEM and writes(instruction, o) and (o.mem.index or self.is_wild(o.mem))

@@ -164,7 +164,10 @@ class Recorder(emulate.Recorder):
                 uc.reg_write(X[n], self.rng.choice([0, 1, DATA + 0x8000]))
             uc.reg_write(X[30], address + 4)
             return self.go(address + 4)
-        if word & 0xFFE00000 in (0xD4200000, 0xD4000000, 0xD4400000) or word >> 24 == 0xD4:  # brk, svc, hlt
+        stops = word & 0xFFE00000 in (0xD4200000, 0xD4000000, 0xD4400000) or word >> 24 == 0xD4  # brk, svc, hlt
+        if stops or word >> 26 == 5 and not self.is_tail_jump(rva):
+            self.keep_body(rva, uc.reg_read(SP))
+        if stops:
             return uc.emu_stop()
         if word >> 22 == 0x354 and word >> 20 & 3 != 0 and word != 0xD503237F and word & 0xFFFFF01F != 0xD503201F:
             return self.go(address + 4)  # system registers and barriers
