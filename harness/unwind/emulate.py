@@ -107,7 +107,7 @@ class Recorder:
         """Where a block begins that nothing led to, in a piece whose body is known, or that has no frame at all."""
         for before, rva in zip(instructions, instructions[1:]):
             piece = self.piece(rva)
-            fresh = not self.seen[rva] and rva not in tried and piece[0] < rva and self.ends_block(before)
+            fresh = not self.seen[rva] and rva not in tried and piece[0] < rva and self.ends_block(before, rva)
             if fresh and (piece in self.bodies or self.image.is_frameless(piece)):
                 return rva
         return None

@@ -91,10 +91,12 @@ class Recorder(emulate.Recorder):
                     ends.add(rva)
         return instructions, ends
 
-    def ends_block(self, rva):
+    def ends_block(self, rva, after):
+        """Between this instruction and the next that counts stands what stops or fills, or it goes elsewhere itself."""
         found = self.decode(self.image.base + rva, 0)
-        stops = cx.X86_INS_INT3, cx.X86_INS_INT, cx.X86_INS_UD2, cx.X86_INS_HLT
-        return found is None or found.mnemonic == "jmp" or found.group(capstone.CS_GRP_RET) or found.id in stops
+        stops = cx.X86_INS_INT, cx.X86_INS_UD2, cx.X86_INS_HLT
+        leaves = found is None or found.mnemonic == "jmp" or found.group(capstone.CS_GRP_RET) or found.id in stops
+        return leaves or rva + found.size < after
 
     def is_tail_jump(self, found):
         """To another function, through memory, or in the form kept for it (REX.W)."""

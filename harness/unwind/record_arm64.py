@@ -92,7 +92,7 @@ class Recorder(emulate.Recorder):
         instructions = {rva for begin, end in self.outside_tables() for rva in range(begin, end, 4)}
         return instructions, {rva for rva in instructions if self.image.word(rva) == RET or self.is_tail_jump(rva)}
 
-    def ends_block(self, rva):
+    def ends_block(self, rva, _):
         word = self.image.word(rva)  # ret, b, br, brk
         return word == RET or word >> 26 == 5 or word & 0xFFFFFC1F == 0xD61F0000 or word >> 21 == 0x6A1
 
