@@ -41,4 +41,4 @@ pub use parameter::{Kind, Parameter};
 pub use registry::{commands, find};
 pub use runner::{run, run_one};
 pub use scope::Scope;
-pub use session::Session;
+pub use session::{Open, Session};

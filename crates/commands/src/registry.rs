@@ -53,7 +53,10 @@ mod tests {
         assert_eq!(find("!nothing"), None);
         assert_eq!(find("kv").unwrap().name, "k");
         assert_eq!(find("lmvm").unwrap().name, "lm");
-        assert_eq!(named("lmDvmiaStor").map(|(c, letters, value)| (c.name, letters, value)), Some(("lm", "Dvm", "iaStor")));
+        assert_eq!(
+            named("lmDvmiaStor").map(|(c, letters, value)| (c.name, letters, value)),
+            Some(("lm", "Dvm", "iaStor"))
+        );
         assert_eq!(named("lmxm"), None);
     }
 

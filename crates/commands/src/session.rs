@@ -10,17 +10,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use stopcode_analysis::{MachineWitness, Verdict, judge};
-use stopcode_base::{Fact, Memory, PhysAddr, VirtAddr};
+use stopcode_base::{Fact, Memory, PhysAddr, Problem, VirtAddr};
 use stopcode_dump::paging::AddressSpace;
 use stopcode_kernel::{Machine, Module, Processor};
 
 /// Pseudo-registers `$t0` to `$t19`.
 const TEMPORARIES: usize = 20;
 
+/// Opens the dump of a session anew, with the symbols of a path; besides the machine it gives what is wrong with the path.
+pub type Open = Box<dyn Fn(&str) -> Result<(Machine, Vec<Problem>), String>>;
+
 /// A session with one dump.
 pub struct Session {
     machine: Rc<Machine>,
     symbol_path: String,
+    open: Option<Open>,
     cancel: Arc<AtomicBool>,
     verdict: OnceCell<Rc<Verdict>>,
     radix: u32,
@@ -46,6 +50,7 @@ impl Session {
         Self {
             machine: Rc::new(machine),
             symbol_path: symbol_path.into(),
+            open: None,
             cancel: Arc::default(),
             verdict: OnceCell::new(),
             radix: 16,
@@ -62,6 +67,28 @@ impl Session {
             lines: true,
             quit: false,
         }
+    }
+
+    /// The same, with a way to open its dump anew: `.sympath` and `.reload` need it.
+    #[must_use]
+    pub fn opened_by(mut self, open: Open) -> Self {
+        self.open = Some(open);
+        self
+    }
+
+    /// Looks for symbols along `path` from now on, and at the bug check again; says what is wrong with the path. `None` if
+    /// the host gave no way to open the dump anew.
+    pub(crate) fn reopen(&mut self, path: String) -> Option<Result<Vec<Problem>, String>> {
+        let (machine, problems) = match self.open.as_ref()?(&path) {
+            Ok(opened) => opened,
+            Err(why) => return Some(Err(why)),
+        };
+        self.home = home(&machine);
+        self.machine = Rc::new(machine);
+        self.symbol_path = path;
+        self.verdict = OnceCell::new();
+        self.select_home();
+        Some(Ok(problems))
     }
 
     /// Set to true by whoever wants the running command to end; a host sets it back before the next.

@@ -80,13 +80,7 @@ fn wanted(session: &Session, text: &str, unit: u64, ascii: Option<bool>) -> Resu
     Ok(bytes)
 }
 
-fn search(
-    session: &Session,
-    from: VirtAddr,
-    length: u64,
-    wanted: &[u8],
-    output: &mut Output,
-) -> Outcome {
+fn search(session: &Session, from: VirtAddr, length: u64, wanted: &[u8], output: &mut Output) -> Outcome {
     let machine = session.machine();
     let view = session.memory(&machine);
     let memory: &dyn Memory = &view;
@@ -132,10 +126,7 @@ fn search(
         output.missing(format!("{more} more places"));
     }
     if done < length {
-        output.missing(format!(
-            "the search ended at {}: the range is too long",
-            output.at(from.plus(done))
-        ));
+        output.missing(format!("the search ended at {}: the range is too long", output.at(from.plus(done))));
     }
     Ok(json!({"found": found.into_iter().map(address).collect::<Vec<_>>(), "more": more}))
 }

@@ -23,7 +23,11 @@ pub(super) const COMMAND: Command = Command {
     what: "disassembly from an address on",
     details: "`L` counts instructions. Without a range it begins at the instruction pointer, or goes on where the last one \
               ended. A small dump holds little code beside that of the crash.",
-    examples: &[("u .", "the instruction pointer"), ("u nt!KeBugCheckEx L3", "three instructions"), ("u L3", "three more")],
+    examples: &[
+        ("u .", "the instruction pointer"),
+        ("u nt!KeBugCheckEx L3", "three instructions"),
+        ("u L3", "three more"),
+    ],
     run: |session, arguments, output| {
         let range = arguments.range("RANGE");
         let start = range.and_then(|range| range.start).or_else(|| session.next_code());
