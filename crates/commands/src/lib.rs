@@ -17,6 +17,7 @@ mod complete;
 mod docs;
 mod expression;
 mod line;
+mod names;
 mod output;
 mod parameter;
 mod pseudo;
