@@ -2,8 +2,8 @@
 
 use crate::answer::Stop;
 use crate::scope::Scope;
-use crate::view::{Usual, View};
 use crate::symbols;
+use crate::view::{Usual, View};
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
