@@ -7,11 +7,12 @@ use clap::{Args, ValueEnum};
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use stopcode_base::{Problem, Severity, visible};
 use stopcode_commands::{Answer, Session, Status, run as run_line};
 use stopcode_dump::Dump;
 use stopcode_kernel::Machine;
-use stopcode_symbols::SymbolSource;
+use stopcode_symbols::{Online, SymbolPath, SymbolSource};
 
 /// Debug a dump with WinDbg's commands: at a prompt, or with -c or --script.
 #[derive(Args)]
@@ -109,21 +110,53 @@ fn nothing(message: &str) -> ExitCode {
 }
 
 fn open(arguments: &Arguments) -> Result<Session, String> {
-    let path = &arguments.dump;
-    let dump =
-        Dump::open(path).map_err(|error| format!("{}: {error}\nhint: {}", path.display(), error.hint()))?;
-    tell(dump.problems());
+    let opener = Opener::new(arguments);
     let paths = online::symbol_paths(&arguments.symbols);
+    let (machine, problems) = opener.open(paths.clone())?;
+    tell(machine.dump().problems());
+    tell(&problems);
     let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    let mut source = SymbolSource::new(paths).with_cache(stopcode_symbols::default_cache());
-    if arguments.online {
-        match online::online(arguments.patience, Log::default()) {
-            Ok(online) => source = source.with_online(online),
-            Err(error) => crate::analyze::say(&format!("note: {error}")),
-        }
+    let session = Session::new(machine, shown.join(";"));
+    Ok(session.opened_by(Box::new(move |path| {
+        let parts = path.split(';').map(str::trim).filter(|part| !part.is_empty());
+        opener.open(parts.map(PathBuf::from).collect())
+    })))
+}
+
+/// What it takes to open the dump, with symbols from here or from there.
+struct Opener {
+    dump: PathBuf,
+    online: Option<Arc<Online>>,
+}
+
+impl Opener {
+    fn new(arguments: &Arguments) -> Self {
+        let online = arguments.online.then(|| online::online(arguments.patience, Log::default()));
+        let online = online.and_then(|online| {
+            online.inspect_err(|error| crate::analyze::say(&format!("note: {error}"))).ok()
+        });
+        Self { dump: arguments.dump.clone(), online }
     }
-    tell(source.problems());
-    Ok(Session::new(Machine::new(dump, &source), shown.join(";")))
+
+    /// The machine, and what is wrong with the places of symbols.
+    fn open(&self, symbols: Vec<PathBuf>) -> Result<(Machine, Vec<Problem>), String> {
+        let path = &self.dump;
+        let dump = Dump::open(path)
+            .map_err(|error| format!("{}: {error}\nhint: {}", path.display(), error.hint()))?;
+        let absent =
+            symbols.iter().filter(|path| !path.exists() && !path.to_str().is_some_and(SymbolPath::is_path));
+        let absent = absent.map(|path| {
+            let what = "no such file or folder: no symbols come from there";
+            Problem::new(Severity::Warning, path.display().to_string(), what)
+        });
+        let mut problems: Vec<Problem> = absent.collect();
+        let mut source = SymbolSource::new(symbols).with_cache(stopcode_symbols::default_cache());
+        if let Some(online) = &self.online {
+            source = source.with_online(Arc::clone(online));
+        }
+        problems.extend_from_slice(source.problems());
+        Ok((Machine::new(dump, &source), problems))
+    }
 }
 
 /// Says what is wrong with an input.

@@ -89,3 +89,17 @@ fn what_a_line_holds_never_reaches_the_terminal() {
     let run = debug(&["-c", ".echo \u{1b}[31mred\u{202e}"]);
     assert_eq!(run.stdout, "4: kd> .echo \\u{1b}[31mred\\u{202e}\n\\u{1b}[31mred\\u{202e}\n");
 }
+
+#[test]
+fn the_symbol_path_can_be_changed() {
+    let symbols = sample("symbols");
+    let line = format!(".sympath; k 1; .sympath+ \"{0}\"; k 1; .sympath nowhere; k 1", symbols.display());
+    let run = debug(&["-c", &line]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+    let of_the_stop: Vec<&str> = run.stdout.lines().filter_map(|line| line.split("     nt").nth(1)).collect();
+    assert_eq!(of_the_stop, ["+0x75bc0", "!KeBugCheckEx", "+0x75bc0"]);
+    let paths: Vec<&str> =
+        run.stdout.lines().filter_map(|line| line.strip_prefix("Symbol search path is: ")).collect();
+    assert!(run.stdout.contains("note: no such file or folder: no symbols come from there (nowhere)\n"));
+    assert_eq!(paths, ["<empty>", symbols.to_str().unwrap(), "nowhere"]);
+}

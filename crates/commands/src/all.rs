@@ -130,6 +130,7 @@ pub(crate) const ALL: &[Group] = &[
             &dt::COMMAND,
             &sympath::LINES,
             &sympath::SYMPATH,
+            &sympath::SYMPATH_AND,
             &sympath::RELOAD,
         ],
     },

@@ -7,8 +7,8 @@ use stopcode_base::VirtAddr;
 /// A range of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Range {
-    /// Its first byte.
-    pub start: VirtAddr,
+    /// Its first byte; where only a length was given, the command goes on where its last range ended.
+    pub start: Option<VirtAddr>,
     /// Bytes in it.
     pub bytes: u64,
     /// True if the line says how long it is.
@@ -174,15 +174,27 @@ pub(crate) fn word(text: &str) -> (&str, &str) {
     text.split_at_checked(text.find(char::is_whitespace).unwrap_or(text.len())).unwrap_or((text, ""))
 }
 
-/// `ADDRESS`, `ADDRESS L COUNT`, `ADDRESS L?COUNT` or `ADDRESS END`; the end is in the range.
+/// True if a text is a length and no address: `L5`, `L?1000`, `L 8`. Other words with an L in front are names.
+fn is_length(text: &str) -> bool {
+    let (first, _) = word(text);
+    let Some(rest) = first.strip_prefix(['L', 'l']) else { return false };
+    let digits = rest.trim_start_matches(['?', '(']);
+    rest.is_empty() || rest.len() > digits.len() || digits.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// `ADDRESS`, `ADDRESS L COUNT`, `ADDRESS L?COUNT`, `ADDRESS END` or `L COUNT`; the end is in the range.
 pub(crate) fn range<'l>(
     text: &'l str,
     unit: u64,
     count: u64,
     names: &dyn Names,
 ) -> Result<(Range, &'l str), ExpressionError> {
-    let (start, behind) = evaluate_start(text, names)?;
-    let start = VirtAddr(start);
+    let (start, behind) = if is_length(text) {
+        (None, text)
+    } else {
+        let (start, behind) = evaluate_start(text, names)?;
+        (Some(VirtAddr(start)), behind)
+    };
     let rest = behind.trim_start();
     let too_long = || ExpressionError::new(ErrorKind::Range, rest);
     if let Some(length) = rest.strip_prefix(['L', 'l']) {
@@ -199,7 +211,8 @@ pub(crate) fn range<'l>(
         return Ok((Range { start, bytes, given: false, count: None }, behind));
     }
     let (end, behind) = evaluate_start(rest, names)?;
-    let bytes = VirtAddr(end).offset_from(start).ok_or_else(too_long)?.saturating_add(unit);
+    let from = start.unwrap_or_default();
+    let bytes = VirtAddr(end).offset_from(from).ok_or_else(too_long)?.saturating_add(unit);
     if bytes > LONGEST {
         return Err(too_long());
     }

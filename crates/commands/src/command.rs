@@ -16,7 +16,8 @@ pub struct Command {
     pub name: &'static str,
     /// Other names.
     pub aliases: &'static [&'static str],
-    /// Letters that may follow the name directly and change what it shows: `v` in `kv`.
+    /// Letters that may follow the name directly and change what it shows: `v` in `kv`. What follows one with a colon behind
+    /// it is its value, and no more letters: `lmvmnt` is `lmvm nt`.
     pub letters: &'static str,
     /// Its arguments, in their order; switches anywhere before the last.
     pub parameters: &'static [Parameter],
@@ -38,8 +39,27 @@ impl Command {
 
     /// Name, letters and arguments on a line.
     pub fn synopsis(&self) -> String {
-        let letters = if self.letters.is_empty() { String::new() } else { format!("[{}]", self.letters) };
+        let letters = self.letters.replace(':', "");
+        let letters = if letters.is_empty() { letters } else { format!("[{letters}]") };
         format!("{}{letters} {}", self.name, self.usage()).trim_end().to_owned()
+    }
+
+    /// True if it has this letter.
+    pub(crate) fn has_letter(&self, letter: char) -> bool {
+        letter != ':' && self.letters.contains(letter)
+    }
+
+    /// Splits what follows its name into its letters and the value of the last; `None` if another letter is among them.
+    pub(crate) fn split_letters<'n>(&self, behind: &'n str) -> Option<(&'n str, &'n str)> {
+        for (at, letter) in behind.char_indices() {
+            if !self.has_letter(letter) {
+                return None;
+            }
+            if self.letters.contains(&format!("{letter}:")) {
+                return behind.split_at_checked(at + letter.len_utf8());
+            }
+        }
+        Some((behind, ""))
     }
 
     /// Reads the `letters` behind the name and the `text` behind those as the definition says.

@@ -57,8 +57,9 @@ pub(crate) fn parse_part(part: &str) -> Result<Invocation<'_>, UnknownCommand> {
     // WinDbg's `?` alone is its help.
     let name = if name == "?" && arguments.trim().is_empty() { ".help" } else { name };
     match named(name) {
-        Some((command, letters)) => {
-            Ok(Invocation { command, processor, letters, arguments: arguments.trim() })
+        Some((command, letters, value)) => {
+            let arguments = rest.get(end - value.len()..).unwrap_or_default().trim();
+            Ok(Invocation { command, processor, letters, arguments })
         }
         None => Err(UnknownCommand(name.to_owned())),
     }
@@ -128,6 +129,10 @@ mod tests {
         assert_eq!(
             parsed("kvn 5; k5; lmvm nt"),
             [("k", None, "vn", "5"), ("k", None, "", "5"), ("lm", None, "vm", "nt")]
+        );
+        assert_eq!(
+            parsed("lmDvmdxgmms2; lmvm dxgmms2; lm t n"),
+            [("lm", None, "Dvm", "dxgmms2"), ("lm", None, "vm", "dxgmms2"), ("lm", None, "", "t n")]
         );
     }
 

@@ -1,6 +1,6 @@
 //! The debugger's own registers: `$ip`, `$thread`, `$peb` and their kin.
 
-use crate::expression::Names;
+use crate::registers;
 use crate::session::Session;
 use stopcode_base::{Arch, Fact, Memory, VirtAddr};
 use stopcode_kernel::{KernelProcess, KernelThread};
@@ -34,7 +34,7 @@ pub(crate) fn register(session: &Session, name: &str) -> Option<Result<u64, Stri
                 Arch::X86 => "eax",
                 _ => "rax",
             };
-            let held = session.register(register);
+            let held = scope().ok().and_then(|scope| registers::of_processor(scope, register));
             held.unwrap_or_else(|| Err(format!("{register} is not in this dump")))
         }
         "thread" => address(session.thread()),
@@ -45,7 +45,7 @@ pub(crate) fn register(session: &Session, name: &str) -> Option<Result<u64, Stri
         "tid" => identity(thread(session), |thread| &thread.thread_id),
         "tpid" => identity(process(session), |process| &process.id),
         "p" => Ok(session.last()),
-        "ptrsize" => Ok(session.pointer_size() as u64),
+        "ptrsize" => Ok(machine.arch().pointer_size()),
         "pagesize" => Ok(0x1000),
         "frame" => Ok(session.frame() as u64),
         "bug_code" => Ok(stop.code.into()),

@@ -20,18 +20,18 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 
 /// The command of this name: `k`, `kv`, `!analyze`.
 pub fn find(name: &str) -> Option<&'static Command> {
-    named(name).map(|(command, _)| command)
+    named(name).filter(|(_, _, value)| value.is_empty()).map(|(command, _, _)| command)
 }
 
-/// The command of this name, and the letters in it that are not its own.
-pub(crate) fn named(name: &str) -> Option<(&'static Command, &str)> {
+/// The command of this name, the letters in it that are not its own, and the value of the last of them.
+pub(crate) fn named(name: &str) -> Option<(&'static Command, &str, &str)> {
     let is = |command: &&Command| command.name == name || command.aliases.contains(&name);
     if let Some(command) = commands().find(is) {
-        return Some((command, ""));
+        return Some((command, "", ""));
     }
     commands().filter(|command| !command.letters.is_empty()).find_map(|command| {
-        let letters = name.strip_prefix(command.name)?;
-        letters.chars().all(|letter| command.letters.contains(letter)).then_some((command, letters))
+        let (letters, value) = command.split_letters(name.strip_prefix(command.name)?)?;
+        Some((command, letters, value))
     })
 }
 
@@ -53,6 +53,11 @@ mod tests {
         assert_eq!(find("!nothing"), None);
         assert_eq!(find("kv").unwrap().name, "k");
         assert_eq!(find("lmvm").unwrap().name, "lm");
+        assert_eq!(
+            named("lmDvmiaStor").map(|(c, letters, value)| (c.name, letters, value)),
+            Some(("lm", "Dvm", "iaStor"))
+        );
+        assert_eq!(named("lmxm"), None);
     }
 
     #[test]

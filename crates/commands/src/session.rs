@@ -1,26 +1,29 @@
 //! A debugging session: the crashed machine, and what was selected.
 
 use crate::answer::Stop;
-use crate::expression::{ExpressionError, Names, evaluate};
 use crate::scope::Scope;
+use crate::symbols;
 use crate::view::{Usual, View};
-use crate::{pseudo, registers, symbols};
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use stopcode_analysis::{MachineWitness, Verdict, judge};
-use stopcode_base::{Fact, Memory, PhysAddr, VirtAddr};
+use stopcode_base::{Fact, Memory, PhysAddr, Problem, VirtAddr};
 use stopcode_dump::paging::AddressSpace;
 use stopcode_kernel::{Machine, Module, Processor};
 
 /// Pseudo-registers `$t0` to `$t19`.
 const TEMPORARIES: usize = 20;
 
+/// Opens the dump of a session anew, with the symbols of a path; besides the machine it gives what is wrong with the path.
+pub type Open = Box<dyn Fn(&str) -> Result<(Machine, Vec<Problem>), String>>;
+
 /// A session with one dump.
 pub struct Session {
     machine: Rc<Machine>,
     symbol_path: String,
+    open: Option<Open>,
     cancel: Arc<AtomicBool>,
     verdict: OnceCell<Rc<Verdict>>,
     radix: u32,
@@ -46,6 +49,7 @@ impl Session {
         Self {
             machine: Rc::new(machine),
             symbol_path: symbol_path.into(),
+            open: None,
             cancel: Arc::default(),
             verdict: OnceCell::new(),
             radix: 16,
@@ -62,6 +66,28 @@ impl Session {
             lines: true,
             quit: false,
         }
+    }
+
+    /// The same, with a way to open its dump anew: `.sympath` and `.reload` need it.
+    #[must_use]
+    pub fn opened_by(mut self, open: Open) -> Self {
+        self.open = Some(open);
+        self
+    }
+
+    /// Looks for symbols along `path` from now on, and at the bug check again; says what is wrong with the path. `None` if
+    /// the host gave no way to open the dump anew.
+    pub(crate) fn reopen(&mut self, path: String) -> Option<Result<Vec<Problem>, String>> {
+        let (machine, problems) = match self.open.as_ref()?(&path) {
+            Ok(opened) => opened,
+            Err(why) => return Some(Err(why)),
+        };
+        self.home = home(&machine);
+        self.machine = Rc::new(machine);
+        self.symbol_path = path;
+        self.verdict = OnceCell::new();
+        self.select_home();
+        Some(Ok(problems))
     }
 
     /// Set to true by whoever wants the running command to end; a host sets it back before the next.
@@ -218,7 +244,8 @@ impl Session {
             };
             return told.get().ok_or_else(|| told.reason().unwrap_or_default().to_owned());
         };
-        self.read(thread.0.wrapping_add(offset as u64), self.pointer_size())
+        let width = self.machine.arch().pointer_size() as usize;
+        self.value_at(thread.plus(offset as u64), width)
             .map(VirtAddr)
             .map_err(|why| format!("KTHREAD.ApcState.Process: {why}"))
     }
@@ -244,6 +271,10 @@ impl Session {
 
     fn user<'m>(&self, machine: &'m Machine) -> Option<AddressSpace<'m>> {
         machine.dump().address_space_at(self.user_space?)
+    }
+
+    pub(crate) fn radix(&self) -> u32 {
+        self.radix
     }
 
     pub(crate) fn set_radix(&mut self, radix: u32) {
@@ -288,9 +319,16 @@ impl Session {
         self.next_code = at;
     }
 
-    /// The value of an expression.
-    pub fn evaluate(&self, text: &str) -> Result<u64, ExpressionError> {
-        evaluate(text, self)
+    /// The value of `size` bytes at an address, as the selected process sees it; else why there is none.
+    pub(crate) fn value_at(&self, at: VirtAddr, size: usize) -> Result<u64, String> {
+        let memory = self.memory(&self.machine);
+        let value = match size {
+            1 => memory.read_u8(at).map(u64::from),
+            2 => memory.read_u16(at).map(u64::from),
+            4 => memory.read_u32(at).map(u64::from),
+            _ => memory.read_u64(at),
+        };
+        value.map_err(|miss| format!("{} is {}", at.windbg(), miss.reason))
     }
 
     /// `nt!KeBugCheckEx+0x3`, `iaStor+0x253f5`; `None` outside all modules.
@@ -327,38 +365,4 @@ fn home(machine: &Machine) -> Option<Scope> {
 
 fn temporary(name: &str) -> Option<usize> {
     name.strip_prefix("$t")?.parse().ok().filter(|number| *number < TEMPORARIES)
-}
-
-impl Names for Session {
-    fn radix(&self) -> u32 {
-        self.radix
-    }
-
-    fn register(&self, name: &str) -> Option<Result<u64, String>> {
-        let name = name.to_ascii_lowercase();
-        let Some(pseudo) = name.strip_prefix('$') else {
-            let own = self.scope.as_ref().and_then(|scope| registers::of_processor(scope, &name));
-            return own.or_else(|| registers::special(&self.machine, self.processor_number(), &name));
-        };
-        pseudo::register(self, pseudo)
-    }
-
-    fn symbol(&self, name: &str) -> Option<Result<u64, String>> {
-        symbols::resolve(&self.machine, name).map(|found| found.map(|address| address.0))
-    }
-
-    fn read(&self, at: u64, size: usize) -> Result<u64, String> {
-        let (memory, at) = (self.memory(&self.machine), VirtAddr(at));
-        let value = match size {
-            1 => memory.read_u8(at).map(u64::from),
-            2 => memory.read_u16(at).map(u64::from),
-            4 => memory.read_u32(at).map(u64::from),
-            _ => memory.read_u64(at),
-        };
-        value.map_err(|miss| format!("{} is {}", at.windbg(), miss.reason))
-    }
-
-    fn pointer_size(&self) -> usize {
-        self.machine.arch().pointer_size() as usize
-    }
 }

@@ -31,7 +31,7 @@ fn questions() -> Vec<String> {
         "u @$ip L20; ub @$ip L20; uf @$ip",
         "dps @$sp @$sp+200; db @$sp L?100; dc @$ip L4; dyb @$ip L1; dds @$sp L3; dpu @$sp L3",
         "dq 0; db 7fff0000 L10; du 0; da fffff780`00000000 L20",
-        "ln @$ip; x nt!*Bug*; lmv; lm t n; lmDvm nt; lm a @$ip; !lmi nt",
+        "ln @$ip; x nt!*Bug*; lmv; lm t n; lmDvmnt; u L5; ub L3; db L8; lm a @$ip; !lmi nt",
         "dt nt!_KTHREAD @$thread; dt nt!_K*; dt _EPROCESS @$proc ImageFileName",
         "s -d @$sp L100 0; s -u @$sp L100 \"a\"",
         ".exr -1; .exr @$sp; .trap @$sp; .cxr @$sp; .cxr 0",

@@ -68,7 +68,7 @@ pub(super) fn text(memory: &dyn Memory, at: VirtAddr, unit: u64, most: u64) -> S
     let bytes = memory.read_available(at, (most * unit) as usize);
     if unit == 1 {
         let text = bytes.into_iter().take_while(|byte| *byte != 0);
-        return text.map(|byte| if byte.is_ascii() { char::from(byte) } else { '.' }).collect();
+        return text.map(|byte| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '.' }).collect();
     }
     let units: Vec<u16> = bytes
         .chunks_exact(2)

@@ -4,11 +4,18 @@ use crate::command::Command;
 use crate::parameter::{Kind, Parameter};
 use crate::show::{date, hex};
 use serde_json::json;
+use std::fmt::LowerExp;
 use stopcode_base::FileTime;
 use stopcode_base::VirtAddr;
 
 /// FILETIMEs before 1980 or after 2200 are no dates that anybody meant.
 const DATES: std::ops::Range<u64> = 119_600_064_000_000_000..189_025_920_000_000_000;
+
+/// `0`, `6.3690817e-22`.
+fn float<T: LowerExp>(value: T) -> String {
+    let shown = format!("{value:e}");
+    shown.strip_suffix("e0").map_or(shown.clone(), str::to_owned)
+}
 
 pub(super) const COMMAND: Command = Command {
     name: ".formats",
@@ -41,8 +48,8 @@ pub(super) const COMMAND: Command = Command {
             time.map_or_else(|| "***** no date".to_owned(), |time| format!("{} (UTC)", date(time, false)));
         output.line(format!("  Time:    {shown}"))?;
         let (low, high) = (f32::from_bits(value as u32), f32::from_bits((value >> 32) as u32));
-        output.line(format!("  Float:   low {low:e} high {high:e}"))?;
-        output.line(format!("  Double:  {:e}", f64::from_bits(value)))?;
+        output.line(format!("  Float:   low {} high {}", float(low), float(high)))?;
+        output.line(format!("  Double:  {}", float(f64::from_bits(value))))?;
         Ok(json!({
             "value": hex(value), "decimal": (value as i64).to_string(), "chars": letters,
             "time": time.map(|time| time.to_string()),

@@ -14,7 +14,7 @@ use stopcode_kernel::{Machine, Module, UnloadedModule};
 pub(super) const COMMAND: Command = Command {
     name: "lm",
     aliases: &[],
-    letters: "vtnmasukfolDi1",
+    letters: "vtnm:a:sukfolDi1",
     parameters: &[Parameter::optional("OPTIONS", Kind::Module), Parameter::optional("PATTERN", Kind::Rest)],
     what: "the loaded and unloaded modules",
     details: "Letters, behind the name or apart: `v` in full, `t` with link date, `n` with file names, `f` with paths, `m \
@@ -51,14 +51,15 @@ impl Wanted {
         let mut wanted = Self::default();
         let mut text = wanted.take(session, letters, text)?;
         while !text.trim().is_empty() {
-            let (letters, rest) = word(text.trim_start());
-            if !letters.chars().all(|letter| COMMAND.letters.contains(letter)) {
+            let rest = text.trim_start();
+            let (spelled, _) = word(rest);
+            let Some((letters, _)) = COMMAND.split_letters(spelled) else {
                 return Err(Stop::failed(format!(
-                    "Syntax error at '{letters}'; usage: {}",
+                    "Syntax error at '{spelled}'; usage: {}",
                     COMMAND.synopsis()
                 )));
-            }
-            text = wanted.take(session, letters, rest)?;
+            };
+            text = wanted.take(session, letters, rest.get(letters.len()..).unwrap_or_default())?;
         }
         Ok(wanted)
     }

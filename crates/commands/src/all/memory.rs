@@ -1,12 +1,18 @@
 //! Memory that is not all there: what `d` commands read.
 
 use crate::answer::Stop;
-use crate::arguments::{Arguments, Range};
+use crate::arguments::Arguments;
 use crate::session::Session;
 use stopcode_base::{Arch, Memory, VirtAddr};
 
 /// After this many bytes without any that is there, nothing more is looked for.
 pub(super) const MOST_MISSING: u64 = 0x1000;
+
+/// A piece of memory to show.
+pub(super) struct Span {
+    pub(super) start: VirtAddr,
+    pub(super) bytes: u64,
+}
 
 /// The range that was asked for, or the one behind the last.
 pub(super) fn range(
@@ -14,12 +20,12 @@ pub(super) fn range(
     arguments: &Arguments<'_>,
     unit: u64,
     count: u64,
-) -> Result<Range, Stop> {
-    if let Some(range) = arguments.range("RANGE") {
-        return Ok(range);
-    }
-    let start = session.next_data().ok_or_else(|| Stop::failed("an address is missing"))?;
-    Ok(Range { start, bytes: unit.saturating_mul(count), given: false, count: None })
+) -> Result<Span, Stop> {
+    let range = arguments.range("RANGE");
+    let start = range.and_then(|range| range.start).or_else(|| session.next_data());
+    let start = start.ok_or_else(|| Stop::failed("an address is missing"))?;
+    let bytes = range.map_or(unit.saturating_mul(count), |range| range.bytes);
+    Ok(Span { start, bytes })
 }
 
 /// `count` bytes, those that are not there as `None`.

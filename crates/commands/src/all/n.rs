@@ -2,7 +2,6 @@
 
 use crate::answer::Stop;
 use crate::command::Command;
-use crate::expression::Names;
 use crate::parameter::{Kind, Parameter};
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use super::memory::letters;
 use crate::answer::{Outcome, Stop};
-use crate::arguments::{Range, range, word};
+use crate::arguments::{range, word};
 use crate::command::Command;
 use crate::expression::evaluate_start;
 use crate::output::Output;
@@ -34,11 +34,12 @@ pub(super) const COMMAND: Command = Command {
         let text = arguments.text("[-b|-w|-d|-q|-a|-u] RANGE WANTED").unwrap_or_default();
         let (unit, ascii, rest) = kind(text)?;
         let (range, rest) = range(rest, unit, 1, session)?;
+        let start = range.start.ok_or_else(|| Stop::failed("an address is missing"))?;
         let wanted = wanted(session, rest.trim(), unit, ascii)?;
         if wanted.is_empty() {
             return Err(Stop::failed("what to look for is missing"));
         }
-        search(session, range, &wanted, output)
+        search(session, start, range.bytes, &wanted, output)
     },
 };
 
@@ -79,21 +80,21 @@ fn wanted(session: &Session, text: &str, unit: u64, ascii: Option<bool>) -> Resu
     Ok(bytes)
 }
 
-fn search(session: &Session, range: Range, wanted: &[u8], output: &mut Output) -> Outcome {
+fn search(session: &Session, from: VirtAddr, length: u64, wanted: &[u8], output: &mut Output) -> Outcome {
     let machine = session.machine();
     let view = session.memory(&machine);
     let memory: &dyn Memory = &view;
     let mut found = Vec::new();
     let (mut done, mut held, mut more) = (0, 0, 0);
     let mut pages = 0;
-    while done < range.bytes && pages < PAGES {
+    while done < length && pages < PAGES {
         pages += 1;
         if pages % 64 == 1 {
             output.go_on()?;
         }
-        let at = range.start.plus(done);
-        let page = (PAGE - (at.0 & (PAGE - 1))).min(range.bytes - done);
-        let last = (range.bytes - done).min(page + wanted.len() as u64 - 1);
+        let at = from.plus(done);
+        let page = (PAGE - (at.0 & (PAGE - 1))).min(length - done);
+        let last = (length - done).min(page + wanted.len() as u64 - 1);
         for (start, bytes) in runs(memory, at, last as usize) {
             held += bytes.len();
             for (offset, window) in bytes.windows(wanted.len()).enumerate() {
@@ -124,11 +125,8 @@ fn search(session: &Session, range: Range, wanted: &[u8], output: &mut Output) -
     if more > 0 {
         output.missing(format!("{more} more places"));
     }
-    if done < range.bytes {
-        output.missing(format!(
-            "the search ended at {}: the range is too long",
-            output.at(range.start.plus(done))
-        ));
+    if done < length {
+        output.missing(format!("the search ended at {}: the range is too long", output.at(from.plus(done))));
     }
     Ok(json!({"found": found.into_iter().map(address).collect::<Vec<_>>(), "more": more}))
 }

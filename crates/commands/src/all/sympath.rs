@@ -1,9 +1,13 @@
 //! `.sympath`, `.reload`: where symbols come from.
 
-use crate::answer::Stop;
+use crate::answer::{Outcome, Stop};
+use crate::arguments::Arguments;
 use crate::command::Command;
+use crate::output::Output;
 use crate::parameter::{Kind, Parameter};
+use crate::session::Session;
 use serde_json::json;
+use stopcode_base::Problem;
 
 const PATH: &[Parameter] = &[Parameter::optional("PATH", Kind::Rest)];
 
@@ -13,17 +17,60 @@ pub(super) const SYMPATH: Command = Command {
     letters: "",
     parameters: PATH,
     what: "where symbols are looked for",
-    details: "The path is given at the start, with `--symbols`, and stays as it is.",
-    examples: &[(".sympath", "")],
+    details: "It begins with what `--symbols` or the environment gave. With a PATH (a file, a folder, a store, \
+              `srv*STORE*SERVER`; several parted by `;`, in quotes then) symbols are looked for there instead, from then on: \
+              the dump is opened anew, and the context of the bug check is selected.",
+    examples: &[(".sympath", "the path"), (".sympath \"D:\\symbols;srv*D:\\store\"", "two other places")],
     run: |session, arguments, output| {
-        if arguments.text("PATH").is_some() {
-            return Err(Stop::failed("the symbol path is given at the start, with --symbols"));
+        if let Some(path) = path(arguments) {
+            reopen(session, path.to_owned(), output)?;
         }
-        let path = session.symbol_path();
-        output.line(format!("Symbol search path is: {}", if path.is_empty() { "<empty>" } else { path }))?;
-        Ok(json!({"path": path}))
+        tell(session, output)
     },
 };
+
+pub(super) const SYMPATH_AND: Command = Command {
+    name: ".sympath+",
+    aliases: &[],
+    letters: "",
+    parameters: &[Parameter::required("PATH", Kind::Rest)],
+    what: "looks for symbols in another place, too",
+    details: "PATH is looked in after those that `.sympath` shows.",
+    examples: &[(".sympath+ D:\\symbols; k", "the stack with more names")],
+    run: |session, arguments, output| {
+        let more = path(arguments).unwrap_or_default();
+        let before = session.symbol_path();
+        let both = if before.is_empty() { more.to_owned() } else { format!("{before};{more}") };
+        reopen(session, both, output)?;
+        tell(session, output)
+    },
+};
+
+/// The path behind the name, without quotes around it.
+fn path<'l>(arguments: &Arguments<'l>) -> Option<&'l str> {
+    let path = arguments.text("PATH")?;
+    Some(path.strip_prefix('"').and_then(|path| path.strip_suffix('"')).unwrap_or(path))
+}
+
+fn reopen(session: &mut Session, path: String, output: &mut Output) -> Result<(), Stop> {
+    let opened = session.reopen(path);
+    let opened =
+        opened.ok_or_else(|| Stop::failed("the symbol path is given at the start, with --symbols"))?;
+    say(&opened.map_err(Stop::Failed)?, output);
+    Ok(())
+}
+
+fn say(problems: &[Problem], output: &mut Output) {
+    for problem in problems {
+        output.missing(format!("{} ({})", problem.what, problem.place));
+    }
+}
+
+fn tell(session: &Session, output: &mut Output) -> Outcome {
+    let path = session.symbol_path();
+    output.line(format!("Symbol search path is: {}", if path.is_empty() { "<empty>" } else { path }))?;
+    Ok(json!({"path": path}))
+}
 
 pub(super) const LINES: Command = Command {
     name: ".lines",
@@ -51,10 +98,14 @@ pub(super) const RELOAD: Command = Command {
     aliases: &["ld"],
     letters: "",
     parameters: PATH,
-    what: "looks for the symbols of all modules now, and tells which have some",
-    details: "Otherwise a module's symbols are looked for when an address in it is first shown.",
-    examples: &[(".reload", "")],
+    what: "looks for the symbols of all modules anew, and tells which have some",
+    details: "Otherwise a module's symbols are looked for when an address in it is first shown, and what was not found then is \
+              not looked for again. Options and modules behind it are of no effect: it always looks for all.",
+    examples: &[(".reload", "after files were put where `.sympath` says")],
     run: |session, _, output| {
+        if let Some(opened) = session.reopen(session.symbol_path().to_owned()) {
+            say(&opened.map_err(Stop::Failed)?, output);
+        }
         let machine = session.machine();
         let mut with = Vec::new();
         for module in machine.modules() {

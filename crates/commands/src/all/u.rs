@@ -23,17 +23,21 @@ pub(super) const COMMAND: Command = Command {
     what: "disassembly from an address on",
     details: "`L` counts instructions. Without a range it begins at the instruction pointer, or goes on where the last one \
               ended. A small dump holds little code beside that of the crash.",
-    examples: &[("u .", "the instruction pointer"), ("u nt!KeBugCheckEx L3", "three instructions")],
+    examples: &[
+        ("u .", "the instruction pointer"),
+        ("u nt!KeBugCheckEx L3", "three instructions"),
+        ("u L3", "three more"),
+    ],
     run: |session, arguments, output| {
-        let range = if let Some(range) = arguments.range("RANGE") {
-            range
-        } else {
-            let start = session.next_code().ok_or_else(|| Stop::failed("an address is missing"))?;
-            Range { start, bytes: COUNT, given: false, count: None }
-        };
-        let count = if range.given { range.count } else { Some(COUNT) };
-        let end = count.is_none().then(|| range.start.plus(range.bytes));
-        show(session, range.start, count.unwrap_or(u64::MAX), end, output)
+        let range = arguments.range("RANGE");
+        let start = range.and_then(|range| range.start).or_else(|| session.next_code());
+        let start = start.ok_or_else(|| Stop::failed("an address is missing"))?;
+        match range.filter(|range| range.given) {
+            Some(Range { count: None, bytes, .. }) => {
+                show(session, start, u64::MAX, Some(start.plus(bytes)), output)
+            }
+            given => show(session, start, given.and_then(|range| range.count).unwrap_or(COUNT), None, output),
+        }
     },
 };
 

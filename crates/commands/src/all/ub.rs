@@ -32,7 +32,7 @@ pub(super) const COMMAND: Command = Command {
     ],
     run: |session, arguments, output| {
         let range = arguments.range("ADDRESS");
-        let end = range.map(|range| range.start).or_else(|| session.next_code());
+        let end = range.and_then(|range| range.start).or_else(|| session.next_code());
         let end = end.ok_or_else(|| Stop::failed("an address is missing"))?;
         let count = range.and_then(|range| range.count).unwrap_or(COUNT).min(MOST) as usize;
         show(session, end, count, output)

@@ -34,11 +34,14 @@ pub(crate) fn session(path: &Path) -> Session {
     session_with(path, None).unwrap()
 }
 
-/// A session with the symbols of a folder; `None` if the dump cannot be opened.
+/// A session with the symbols of a folder; `None` if the dump cannot be opened. Whatever path it is told, it keeps those.
 pub(crate) fn session_with(path: &Path, symbols: Option<&Path>) -> Option<Session> {
-    let dump = Dump::open(path).ok()?;
-    let source = SymbolSource::new(symbols.map(Path::to_owned));
-    Some(Session::new(Machine::new(dump, &source), ""))
+    let (path, symbols) = (path.to_owned(), symbols.map(Path::to_owned));
+    let open = move || -> Option<Machine> {
+        Some(Machine::new(Dump::open(&path).ok()?, &SymbolSource::new(symbols.clone())))
+    };
+    let session = Session::new(open()?, "");
+    Some(session.opened_by(Box::new(move |_| Ok((open().ok_or("the dump is gone")?, Vec::new())))))
 }
 
 /// Where real dumps and symbols are; says so where they are not.
