@@ -173,6 +173,19 @@ impl Core {
         offset.map(u64::from)
     }
 
+    /// Where a variable of the kernel's lies that only its own symbols tell; else why that is not known.
+    pub(crate) fn variable(&self, name: &str) -> Result<VirtAddr, String> {
+        let base = self.build.kernel_base;
+        let symbols = self.code.symbols_at(base).ok_or_else(|| {
+            format!(
+                "where nt!{name} lies only this kernel's own symbols tell, and none were given (--symbols)"
+            )
+        })?;
+        let offset =
+            symbols.address_of(name).ok_or_else(|| format!("the kernel's symbols have no {name}"))?;
+        Ok(base.plus(offset.into()))
+    }
+
     /// An offset or size that the kernel's debugger data states of itself.
     pub(crate) fn kdbg_offset(&self, name: &str) -> Option<u64> {
         self.dump.kdbg()?.offset(name).map(|offset| offset as u64)

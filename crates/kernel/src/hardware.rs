@@ -2,5 +2,6 @@
 
 pub(crate) mod blackbox;
 pub(crate) mod mca;
+pub(crate) mod sources;
 pub(crate) mod system;
 pub(crate) mod whea;

@@ -25,6 +25,7 @@ mod verifier;
 pub use facts::{Context, Exception, Hypervisor, Processor, Pte, StopCode, System, Thread, Verifier};
 pub use hardware::blackbox::{BootStatus, NtfsBlackBox};
 pub use hardware::mca::{McaStatus, McaVendor};
+pub use hardware::sources::{ErrorSource, ErrorSources, source_kind, source_state};
 pub use hardware::system::Hardware;
 pub use hardware::whea::{
     ErrorRecord, GenericProcessorSection, McaSection, MemorySection, PcieSection, Section, SectionContent,
@@ -49,4 +50,4 @@ pub use stacks::stack::{
 };
 pub use threads::process::KernelProcess;
 pub use threads::thread::{KernelThread, WaitObject};
-pub use verifier::{Counter, VerifierState};
+pub use verifier::{Counter, VerifiedDriver, VerifiedDrivers, VerifierState};

@@ -4,9 +4,10 @@ use crate::core::Core;
 use crate::facts::{Context, Exception, Processor, Pte, StopCode, System, Thread, Verifier};
 use crate::hardware::blackbox::{BootStatus, NtfsBlackBox};
 use crate::hardware::mca::{McaStatus, McaVendor};
+use crate::hardware::sources::ErrorSources;
 use crate::hardware::system::Hardware;
 use crate::hardware::whea::ErrorRecord;
-use crate::hardware::{blackbox, system, whea};
+use crate::hardware::{blackbox, sources, system, whea};
 use crate::identity::Build;
 use crate::irp::Irp;
 use crate::modules::compare::{self, ImageCheck};
@@ -301,6 +302,11 @@ impl Machine {
     /// What Driver Verifier was told to check, and what it counted.
     pub fn verifier_state(&self) -> Fact<VerifierState> {
         verifier::verifier(&self.core)
+    }
+
+    /// The sources of hardware errors that Windows knows of.
+    pub fn error_sources(&self) -> Fact<ErrorSources> {
+        sources::sources(&self.core)
     }
 
     /// What the secondary data tell of processor, firmware and memory modules.

@@ -1,7 +1,7 @@
 //! Driver Verifier: what it was told to check, and what it counted.
 
 use crate::core::Core;
-use crate::reading::object::Object;
+use crate::reading::object::{Object, listed};
 use stopcode_base::{Fact, VirtAddr};
 
 /// What `MmVerifierData` holds.
@@ -11,6 +11,32 @@ pub struct VerifierState {
     pub flags: Fact<u32>,
     /// What was counted, in the order `!verifier` tells it.
     pub counters: Vec<Counter>,
+    /// The drivers that were chosen by name. Only the kernel's own symbols lead to them.
+    pub drivers: Fact<VerifiedDrivers>,
+}
+
+/// The list that Driver Verifier keeps of drivers it was told to verify.
+#[derive(Clone, PartialEq, Debug)]
+pub struct VerifiedDrivers {
+    /// True if every driver is verified, whatever the list holds; `None` where the dump does not say.
+    pub every: Option<bool>,
+    /// In the list's order.
+    pub drivers: Vec<VerifiedDriver>,
+    /// Why there may be more of them; `None` if the list was walked to its end.
+    pub broken: Option<String>,
+}
+
+/// A driver that was chosen to be verified.
+#[derive(Clone, PartialEq, Debug)]
+pub struct VerifiedDriver {
+    /// `VF_SUSPECT_DRIVER_ENTRY`.
+    pub address: VirtAddr,
+    /// Its file's name; not made visible.
+    pub name: Fact<String>,
+    /// How often it was loaded since it was chosen.
+    pub loads: Fact<u32>,
+    /// How often it was unloaded.
+    pub unloads: Fact<u32>,
 }
 
 /// One of Driver Verifier's counts.
@@ -66,5 +92,30 @@ pub(crate) fn verifier(core: &Core) -> Fact<VerifierState> {
         _ => object.u32(field).map(u64::from),
     };
     let counters = COUNTERS.map(|(field, width, words)| Counter { field, words, value: value(field, width) });
-    Fact::known(VerifierState { flags, counters: counters.into() }, "MmVerifierData")
+    let state = VerifierState { flags, counters: counters.into(), drivers: drivers(core) };
+    Fact::known(state, "MmVerifierData")
+}
+
+/// `VfSuspectDriversList`. (Source: the public symbols and types of 31 kernels of Windows 10 and 11 and their servers.)
+fn drivers(core: &Core) -> Fact<VerifiedDrivers> {
+    const ENTRY: &str = "_VF_SUSPECT_DRIVER_ENTRY";
+    let head = match core.variable("VfSuspectDriversList") {
+        Ok(head) => head,
+        Err(reason) => return Fact::missing(reason),
+    };
+    let driver = |address| {
+        let object = Object::new(core, ENTRY, address);
+        VerifiedDriver {
+            address,
+            name: object.text("BaseName"),
+            loads: object.u32("Loads"),
+            unloads: object.u32("Unloads"),
+        }
+    };
+    let every = core.variable("ViVerifyAllDrivers").ok().and_then(|at| core.memory().read_u8(at).ok());
+    listed(core, head, ENTRY, "Links", "VfSuspectDriversList").map(|list| VerifiedDrivers {
+        every: every.map(|flag| flag != 0),
+        drivers: list.entries.into_iter().map(driver).collect(),
+        broken: list.broken,
+    })
 }

@@ -2,6 +2,7 @@
 
 use super::write;
 use anstyle::{AnsiColor, Style};
+use console::Key;
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -11,11 +12,11 @@ use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use stopcode_commands::{Answer, Session, Status, complete, run as run_line};
+use stopcode_commands::{Answer, Invocation, Kind, Session, Status, complete, parse_line, run as run_line};
 
 const PROMPT: Style = Style::new().bold();
 const UNKNOWN: Style = AnsiColor::Yellow.on_default();
@@ -50,9 +51,12 @@ fn ask(
     session: &RefCell<Session>,
     colour: bool,
 ) -> Result<(), String> {
+    let mut last = String::new();
     while !session.borrow().is_over() {
         let prompt = format!("{} ", session.borrow().prompt());
         let line = match editor.readline(&prompt) {
+            // As in WinDbg: an empty line does the last one again.
+            Ok(line) if line.trim().is_empty() => last.clone(),
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => break,
@@ -60,61 +64,92 @@ fn ask(
         };
         session.borrow().resume();
         let answers = run_line(&mut session.borrow_mut(), &line);
+        last = again(&line);
+        let mut page = Page::new();
         for answer in &answers {
-            if show(answer, colour).is_err() {
-                return Ok(()); // the terminal went away
+            match page.show(answer, colour) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) => return Ok(()), // the terminal went away
             }
         }
     }
     Ok(())
 }
 
-/// Prints an answer, page by page where it is longer than the screen.
-fn show(answer: &Answer, colour: bool) -> io::Result<()> {
-    let mut text = Vec::new();
-    write(answer, &mut text)?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let style = match answer.status {
-        Status::Answer => Style::new(),
-        Status::Unknown => UNKNOWN,
-        Status::Failed => FAILED,
-    };
-    let (columns, rows) = screen();
-    let mut used = 0;
-    let mut out = io::stdout().lock();
-    let body = answer.text.lines().count();
-    for (number, line) in text.lines().enumerate() {
-        let takes = line.chars().count().div_ceil(columns).max(1);
-        if used + takes >= rows {
-            if !more(&mut out)? {
-                break;
-            }
-            used = 0;
+/// What an empty line after `line` does: the same, but that `u` and those of `d` go on behind what they showed.
+fn again(line: &str) -> String {
+    match parse_line(line).as_deref() {
+        Ok([Invocation { command, processor: None, .. }])
+            if command.name.starts_with(['u', 'd'])
+                && command
+                    .parameters
+                    .iter()
+                    .all(|parameter| matches!(parameter.kind, Kind::Range { .. }))
+                && command.name != "ub" =>
+        {
+            command.name.to_owned()
         }
-        used += takes;
-        if colour && number >= body {
-            writeln!(out, "{style}{line}{style:#}")?;
-        } else {
-            writeln!(out, "{line}")?;
-        }
+        _ => line.to_owned(),
     }
-    out.flush()
 }
 
-/// Columns and rows of the terminal.
-fn screen() -> (usize, usize) {
-    let size = terminal_size::terminal_size();
-    let (columns, rows) = size.map_or((80, 24), |(width, height)| (width.0, height.0));
-    (usize::from(columns).max(20), usize::from(rows).max(5))
+/// What a line shows, page by page where that is longer than the screen.
+struct Page {
+    columns: usize,
+    rows: usize,
+    used: usize,
 }
 
-/// Waits at the end of a page; false if the reader wants no more.
+impl Page {
+    fn new() -> Self {
+        let size = terminal_size::terminal_size();
+        let (columns, rows) = size.map_or((80, 24), |(width, height)| (width.0, height.0));
+        Self { columns: usize::from(columns).max(20), rows: usize::from(rows).max(5), used: 0 }
+    }
+
+    /// Prints an answer; false if the reader wants no more.
+    fn show(&mut self, answer: &Answer, colour: bool) -> io::Result<bool> {
+        let mut text = Vec::new();
+        write(answer, &mut text)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let style = match answer.status {
+            Status::Answer => Style::new(),
+            Status::Unknown => UNKNOWN,
+            Status::Failed => FAILED,
+        };
+        let mut out = io::stdout().lock();
+        let body = answer.text.lines().count();
+        for (number, line) in text.lines().enumerate() {
+            let takes = line.chars().count().div_ceil(self.columns).max(1);
+            if self.used + takes >= self.rows {
+                if !more(&mut out)? {
+                    return Ok(false);
+                }
+                self.used = 0;
+            }
+            self.used += takes;
+            if colour && number >= body {
+                writeln!(out, "{style}{line}{style:#}")?;
+            } else {
+                writeln!(out, "{line}")?;
+            }
+        }
+        out.flush()?;
+        Ok(true)
+    }
+}
+
+const MORE: &str = "-- more: any key; q ends --";
+
+/// Waits for a key at the end of a page; false if the reader wants no more.
 fn more(out: &mut impl Write) -> io::Result<bool> {
-    write!(out, "-- more: Return; q ends --")?;
+    write!(out, "{MORE}")?;
     out.flush()?;
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer)?;
-    Ok(read > 0 && !answer.trim().eq_ignore_ascii_case("q"))
+    let key = console::Term::stdout().read_key_raw();
+    write!(out, "\r{:width$}\r", "", width = MORE.len())?;
+    out.flush()?;
+    Ok(!matches!(key?, Key::Char('q' | 'Q') | Key::CtrlC | Key::Escape | Key::Unknown))
 }
 
 /// Where lines are kept between sessions: the user's state folder, as each system has it.

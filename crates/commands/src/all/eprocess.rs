@@ -60,12 +60,12 @@ fn all(session: &Session, flags: u64, image: Option<&str>, output: &mut Output) 
             output.line("")?;
         }
     }
-    match &list.broken {
-        Some(why) => {
-            output.line(format!("{} processes; the list breaks off", list.entries.len()))?;
-            output.missing(format!("the list of processes breaks off: {why}"));
-        }
-        None => output.line(format!("{} processes", list.entries.len()))?,
+    let count = list.entries.len();
+    let plural = if count == 1 { "" } else { "es" };
+    let whole = if list.broken.is_some() { "; the list breaks off" } else { "" };
+    output.line(format!("{count} process{plural}{whole}"))?;
+    if let Some(why) = &list.broken {
+        output.missing(format!("the list of processes breaks off: {why}"));
     }
     Ok(Value::Array(processes))
 }

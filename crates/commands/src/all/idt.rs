@@ -1,10 +1,13 @@
 //! `!idt`
 
-use super::facts::{named, needed, processor};
+use super::facts::{needed, processor};
 use crate::command::Command;
+use crate::output::Output;
 use crate::parameter::{Kind, Parameter};
+use crate::session::Session;
 use crate::show::address;
 use serde_json::{Value, json};
+use stopcode_base::VirtAddr;
 
 pub(super) const COMMAND: Command = Command {
     name: "!idt",
@@ -26,8 +29,8 @@ pub(super) const COMMAND: Command = Command {
         output.line("")?;
         let mut all = Vec::new();
         for entry in entries {
-            let interesting =
-                entry.present && (arguments.switch("-a") || machine.place(entry.handler).image.is_some());
+            let leads_somewhere = entry.task || machine.place(entry.handler).image.is_some();
+            let interesting = entry.present && (arguments.switch("-a") || leads_somewhere);
             if wanted.map_or(!interesting, |vector| vector != u64::from(entry.vector)) {
                 continue;
             }
@@ -38,12 +41,18 @@ pub(super) const COMMAND: Command = Command {
                 (_, Some(stack)) => format!("  Stack = {}", output.at(stack)),
                 (ist, None) => format!("  Stack = IST {ist}"),
             };
-            output.line(format!("{:02x}:\t{}{stack_text}", entry.vector, named(session, entry.handler)))?;
+            let leads = if entry.task {
+                format!("Task Selector = {:#06x}", entry.selector)
+            } else {
+                at_and_name(session, output, entry.handler)
+            };
+            output.line(format!("{:02x}:  {leads}{stack_text}", entry.vector))?;
             if let Some((object, routine)) = entry.interrupt {
-                output.line(format!("   \t{} (KINTERRUPT {})", named(session, routine), object))?;
+                let routine = at_and_name(session, output, routine);
+                output.line(format!("     {routine} (KINTERRUPT {})", output.at(object)))?;
             }
             all.push(json!({
-                "vector": entry.vector, "handler": address(entry.handler), "ist": entry.ist, "present": entry.present,
+                "vector": entry.vector, "handler": address(entry.handler), "task": entry.task.then_some(entry.selector), "ist": entry.ist, "present": entry.present,
                 "stack": stack.map_or(Value::Null, address),
                 "interrupt": entry.interrupt.map_or(Value::Null, |(object, _)| address(object)),
                 "service_routine": entry.interrupt.map_or(Value::Null, |(_, routine)| address(routine)),
@@ -52,3 +61,9 @@ pub(super) const COMMAND: Command = Command {
         Ok(Value::Array(all))
     },
 };
+
+/// An address and its name, in WinDbg's order.
+fn at_and_name(session: &Session, output: &Output, at: VirtAddr) -> String {
+    let name = session.name(at).unwrap_or_default();
+    format!("{} {name}", output.at(at)).trim_end().to_owned()
+}

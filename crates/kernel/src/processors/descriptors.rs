@@ -1,4 +1,4 @@
-//! The interrupt table and the task state of an x64 processor. (Formats: Intel SDM, volume 3.)
+//! The interrupt table of an x64 or x86 processor, and the task state of x64. (Formats: Intel SDM, volume 3.)
 
 use crate::core::Core;
 use crate::processors::state::{ProcessorState, TableRegister};
@@ -6,7 +6,11 @@ use crate::reading::bytes::Bytes;
 use crate::reading::object::Object;
 use stopcode_base::{Arch, Fact, VirtAddr};
 
-const ENTRY_SIZE: u64 = 16;
+/// The size of a gate of 64 bits, and of one of 32.
+const GATE: usize = 16;
+const GATE_OF_32_BITS: usize = 8;
+/// Type of a gate of 32 bits that leads to another task: x86 handles a double fault in one.
+const TASK_GATE: u64 = 5;
 /// Bytes of the 64-bit task state.
 const TSS_SIZE: u16 = 0x68;
 /// Where `KINTERRUPT` keeps its service routine, since Windows 7.
@@ -17,10 +21,12 @@ const SERVICE_ROUTINE: u64 = 0x18;
 pub struct IdtEntry {
     /// Its number.
     pub vector: u8,
-    /// Where the processor goes.
+    /// Where the processor goes; null if it changes to another task.
     pub handler: VirtAddr,
-    /// Code segment.
+    /// Code segment, or the task it changes to.
     pub selector: u16,
+    /// True if it changes to another task, on x86.
+    pub task: bool,
     /// Stack of the task state it switches to; 0 for none.
     pub ist: u8,
     /// Present.
@@ -42,41 +48,57 @@ pub struct TaskState {
 
 /// The interrupt table of a processor.
 pub(crate) fn idt(core: &Core, processor: &ProcessorState) -> Fact<Vec<IdtEntry>> {
-    if core.arch != Arch::X64 {
-        return Fact::missing(format!("the interrupt table of {} is not read", core.arch));
+    if core.arch == Arch::Arm64 {
+        return Fact::missing(
+            "arm64 has no interrupt table: exceptions go through the code that VBAR_EL1 points to",
+        );
     }
+    let size = if core.arch == Arch::X86 { GATE_OF_32_BITS } else { GATE };
     let TableRegister { base, limit } = match &processor.special {
         Fact::Known { value, .. } => value.idtr,
         Fact::Missing { reason } => return Fact::Missing { reason: reason.clone() },
     };
-    let count = ((u64::from(limit) + 1) / ENTRY_SIZE).min(256);
+    let count = ((usize::from(limit) + 1) / size).min(256);
     let interrupts = Object::new(core, "_KPRCB", processor.prcb).address_of("InterruptObject").get();
+    let interrupts = interrupts.filter(|_| core.arch == Arch::X64);
     let mut entries = Vec::new();
     for vector in 0..count {
-        let mut raw = [0; ENTRY_SIZE as usize];
-        if let Err(miss) = core.memory().read(base.plus(vector * ENTRY_SIZE), &mut raw) {
+        let mut raw = [0; GATE];
+        let gate = raw.get_mut(..size).unwrap_or_default();
+        if let Err(miss) = core.memory().read(base.plus((vector * size) as u64), gate) {
             if entries.is_empty() {
-                return Fact::missing(format!("the interrupt table at {}: {}", base.windbg(), miss.reason));
+                let at = core.arch.windbg(base);
+                return Fact::missing(format!("the interrupt table at {at}: {}", miss.reason));
             }
             break;
         }
-        let fields = Bytes(&raw);
-        let word = |at| u64::from(fields.u16(at).unwrap_or(0));
-        let kind = word(4);
-        let handler = word(0) | word(6) << 16 | u64::from(fields.u32(8).unwrap_or(0)) << 32;
-        entries.push(IdtEntry {
-            vector: vector as u8,
-            handler: VirtAddr(handler),
-            selector: word(2) as u16,
-            ist: (kind & 7) as u8,
-            present: kind >> 15 & 1 == 1,
-            interrupt: interrupts.and_then(|table| interrupt(core, table.plus(8 * vector))),
-        });
+        let interrupt = interrupts.and_then(|table| interrupt(core, table.plus(8 * vector as u64)));
+        entries.push(IdtEntry { interrupt, ..gate_of(core.arch, vector as u8, &Bytes(&raw)) });
     }
     if !entries.iter().any(|entry| entry.present) {
-        return Fact::missing(format!("no entry of the interrupt table at {} is present", base.windbg()));
+        return Fact::missing(format!(
+            "no entry of the interrupt table at {} is present",
+            core.arch.windbg(base)
+        ));
     }
-    Fact::known(entries, format!("IDTR, which points to {}", base.windbg()))
+    Fact::known(entries, format!("IDTR, which points to {}", core.arch.windbg(base)))
+}
+
+/// A gate out of its bytes; those of 32 bits are half as long, and what follows them is zero.
+fn gate_of(arch: Arch, vector: u8, gate: &Bytes<'_>) -> IdtEntry {
+    let word = |at| u64::from(gate.u16(at).unwrap_or(0));
+    let kind = word(4);
+    let task = arch == Arch::X86 && kind >> 8 & 0x1f == TASK_GATE;
+    let handler = word(0) | word(6) << 16 | u64::from(gate.u32(8).unwrap_or(0)) << 32;
+    IdtEntry {
+        vector,
+        handler: VirtAddr(if task { 0 } else { handler }),
+        selector: word(2) as u16,
+        task,
+        ist: if arch == Arch::X64 { (kind & 7) as u8 } else { 0 },
+        present: kind >> 15 & 1 == 1,
+        interrupt: None,
+    }
 }
 
 /// The `KINTERRUPT` that `at` points to, and its service routine.
@@ -124,4 +146,27 @@ pub(crate) fn tss(core: &Core, processor: &ProcessorState) -> Fact<TaskState> {
     let stack = |at| VirtAddr(fields.u64(at).unwrap_or(0));
     let ist = [0x24, 0x2c, 0x34, 0x3c, 0x44, 0x4c, 0x54].map(stack);
     Fact::known(TaskState { address, rsp0: stack(4), ist }, "task register")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_as_the_manual_draws_them() {
+        // Offset 0x8007_4b60 in two halves, selector 8, an interrupt gate of 32 bits for the kernel.
+        let x86 = [0x60, 0x4b, 8, 0, 0, 0x8e, 0x07, 0x80];
+        let gate = gate_of(Arch::X86, 3, &Bytes(&x86));
+        assert_eq!((gate.handler, gate.selector, gate.task), (VirtAddr(0x8007_4b60), 8, false));
+        assert!(gate.present && gate.ist == 0);
+        let double_fault = gate_of(Arch::X86, 8, &Bytes(&[0, 0, 0x50, 0, 0, 0x85, 0, 0]));
+        assert_eq!(
+            (double_fault.task, double_fault.selector, double_fault.handler),
+            (true, 0x50, VirtAddr(0))
+        );
+        let x64 = [0x80, 0x95, 0x10, 0, 1, 0x8e, 0x28, 0x03, 0x00, 0xf8, 0xff, 0xff, 0, 0, 0, 0];
+        let gate = gate_of(Arch::X64, 8, &Bytes(&x64));
+        assert_eq!((gate.handler, gate.ist, gate.task), (VirtAddr(0xffff_f800_0328_9580), 1, false));
+        assert!(!gate_of(Arch::X64, 8, &Bytes(&[0; 16])).present);
+    }
 }

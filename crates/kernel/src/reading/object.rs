@@ -4,6 +4,7 @@
 //! with them was given, else a layout and how well that fits. Each miss says which of the two failed: the place of the field is not known, or its bytes are not in the dump.
 
 use crate::core::Core;
+use crate::reading::list::{self, Listed};
 use stopcode_base::{Fact, Miss, VirtAddr};
 use stopcode_symbols::Field;
 
@@ -120,10 +121,50 @@ impl<'c> Object<'c> {
         self.word(field).map(VirtAddr)
     }
 
+    /// A `UNICODE_STRING`; its text is not made visible.
+    pub(crate) fn text(&self, field: &str) -> Fact<String> {
+        let (at, source) = match self.address_of(field) {
+            Fact::Known { value, source } => (value, source),
+            Fact::Missing { reason } => return Fact::Missing { reason },
+        };
+        let memory = self.core.memory();
+        let read = || {
+            let length = memory.read_u16(at)?;
+            let buffer = self.core.pointer(at.plus(self.core.arch.pointer_size()))?;
+            let mut bytes = vec![0; usize::from(length & !1)];
+            memory.read(buffer, &mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes: Vec<u8> = match read() {
+            Ok(bytes) => bytes,
+            Err(miss) => return self.miss(at, field, miss),
+        };
+        let units: Vec<u16> =
+            bytes.chunks_exact(2).filter_map(|pair| pair.try_into().ok().map(u16::from_le_bytes)).collect();
+        Fact::Known { value: String::from_utf16_lossy(&units), source }
+    }
+
     /// A word at an offset that the debugger data state by `name`; `None` where they do not.
     pub(crate) fn stated_word(&self, name: &str, field: &str) -> Option<Fact<u64>> {
         let offset = self.core.kdbg_offset(name)?;
         let source = format!("{} (offset from the debugger data)", self.words(field));
         Some(self.word_at(self.address.plus(offset), field, source))
+    }
+}
+
+/// The structures on the list at `head`, each linked by `field`.
+pub(crate) fn listed(
+    core: &Core,
+    head: VirtAddr,
+    ty: &'static str,
+    field: &str,
+    words: &str,
+) -> Fact<Listed> {
+    match Object::new(core, ty, VirtAddr(0)).address_of(field) {
+        Fact::Known { value: offset, source } => match list::walk(core.memory(), core.arch, head, offset.0) {
+            Ok(found) => Fact::known(found, format!("{words}, {source}")),
+            Err(reason) => Fact::missing(format!("{words}: {reason}")),
+        },
+        Fact::Missing { reason } => Fact::Missing { reason },
     }
 }

@@ -10,8 +10,10 @@ use stopcode_symbols::{BuiltinTypes, Types};
 pub(crate) fn types(core: &Core, module: &Module) -> Result<Rc<dyn Types>, String> {
     let kernel = module.base == core.build.kernel_base;
     let none = || format!("no PDB that is provably that of {} was given", module.display);
+    // A PDB that was stripped has names and no types.
+    let has_types = |types: &Rc<dyn Types>| types.find("_KPRCB").is_some();
     let from_file = if kernel {
-        core.own_types().map(OwnTypes::types).ok_or_else(none)
+        core.own_types().map(OwnTypes::types).filter(has_types).ok_or_else(none)
     } else {
         core.code.symbol_file(module).ok_or_else(none).and_then(|path| read(&path))
     };

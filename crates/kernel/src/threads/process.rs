@@ -1,8 +1,8 @@
 //! Processes: any by its address, and the list of all of them.
 
 use crate::core::Core;
-use crate::reading::list::{self, Listed};
-use crate::reading::object::Object;
+use crate::reading::list::Listed;
+use crate::reading::object::{Object, listed};
 use crate::threads::crashing::image_file_name;
 use stopcode_base::{Fact, FileTime, PhysAddr, VirtAddr};
 
@@ -93,26 +93,15 @@ pub(crate) fn processes(core: &Core) -> Fact<Listed> {
     else {
         return Fact::missing("the dump header does not say where PsActiveProcessHead is");
     };
-    list_of(core, head, "_EPROCESS", "ActiveProcessLinks", "PsActiveProcessHead")
+    listed(core, head, "_EPROCESS", "ActiveProcessLinks", "PsActiveProcessHead")
 }
 
 /// The threads of the process at `process`.
 pub(crate) fn threads(core: &Core, process: VirtAddr) -> Fact<Listed> {
     match Object::new(core, "_EPROCESS", process).address_of("ThreadListHead") {
         Fact::Known { value, .. } => {
-            list_of(core, value, "_ETHREAD", "ThreadListEntry", "EPROCESS.ThreadListHead")
+            listed(core, value, "_ETHREAD", "ThreadListEntry", "EPROCESS.ThreadListHead")
         }
-        Fact::Missing { reason } => Fact::Missing { reason },
-    }
-}
-
-/// The structures on the list at `head`, each linked by `field`.
-fn list_of(core: &Core, head: VirtAddr, ty: &'static str, field: &str, words: &str) -> Fact<Listed> {
-    match Object::new(core, ty, VirtAddr(0)).address_of(field) {
-        Fact::Known { value: offset, source } => match list::walk(core.memory(), core.arch, head, offset.0) {
-            Ok(listed) => Fact::known(listed, format!("{words}, {source}")),
-            Err(reason) => Fact::missing(format!("{words}: {reason}")),
-        },
         Fact::Missing { reason } => Fact::Missing { reason },
     }
 }
