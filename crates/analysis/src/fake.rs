@@ -5,8 +5,9 @@ use crate::{Class, Hypothesis, Verdict, judge};
 use std::borrow::Cow;
 use stopcode_base::{Arch, Fact, FileTime, Registers, VirtAddr, X64Registers};
 use stopcode_kernel::{
-    Context, Difference, Exception, Frame, ImageCheck, Irp, Module, Place, Processor, Pte, Region,
-    RegionKind, Stack, StackKind, StackLocation, StopCode, System, Thread, Trust, UnloadedModule, Verifier,
+    Context, Difference, DpcHistory, Exception, Frame, ImageCheck, Irp, Module, Place, Processor, Pte,
+    Region, RegionKind, Stack, StackKind, StackLocation, StopCode, System, Thread, Trust, UnloadedModule,
+    Verifier,
 };
 
 /// Where the fake kernel is loaded.
@@ -34,6 +35,9 @@ pub(crate) struct Fake {
     request: Option<Irp>,
     check: Option<ImageCheck>,
     region: Option<Region>,
+    devices: Vec<(u64, String)>,
+    histories: Option<Vec<DpcHistory>>,
+    constants: Vec<(String, [u8; 4])>,
 }
 
 fn unknown<T>() -> Fact<T> {
@@ -95,6 +99,9 @@ impl Fake {
             request: None,
             check: None,
             region: None,
+            devices: Vec::new(),
+            histories: None,
+            constants: Vec::new(),
         }
     }
 
@@ -195,6 +202,26 @@ impl Fake {
             current_location: 1,
             locations: vec![location],
         });
+        self
+    }
+
+    /// A device object and its driver's name.
+    pub(crate) fn device(mut self, at: u64, driver: &str) -> Self {
+        self.devices.push((at, driver.to_owned()));
+        self
+    }
+
+    /// Code that the DPC watchdog of processor 0 wrote down.
+    pub(crate) fn history(mut self, code: &[u64]) -> Self {
+        let (start, end) = (VirtAddr(STACK), VirtAddr(STACK + 0x1000));
+        let code = code.iter().map(|at| VirtAddr(*at)).collect();
+        self.histories.get_or_insert_default().push(DpcHistory { processor: 0, start, end, code });
+        self
+    }
+
+    /// A constant in the code of an image.
+    pub(crate) fn constant(mut self, image: &str, bytes: [u8; 4]) -> Self {
+        self.constants.push((image.to_owned(), bytes));
         self
     }
 
@@ -369,6 +396,18 @@ impl Witness for Fake {
             .clone()
             .filter(|irp| irp.address == address)
             .map_or_else(unknown, |irp| Fact::known(irp, "told so"))
+    }
+    fn device_driver(&self, address: VirtAddr) -> Fact<String> {
+        let device = self.devices.iter().find(|(at, _)| *at == address.0);
+        device.map_or_else(unknown, |(_, driver)| Fact::known(driver.clone(), "told so"))
+    }
+    fn dpc_histories(&self) -> Fact<Vec<DpcHistory>> {
+        self.histories.clone().map_or_else(unknown, |all| Fact::known(all, "told so"))
+    }
+    fn first_in(&self, module: &Module, bytes: [u8; 4]) -> Option<VirtAddr> {
+        let held =
+            self.constants.iter().any(|(image, constant)| *image == module.image && *constant == bytes);
+        held.then(|| module.base.plus(0x800))
     }
     fn remarks(&self) -> &[Remark] {
         &self.remarks

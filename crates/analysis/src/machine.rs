@@ -5,9 +5,12 @@ use crate::witness::{Remark, Witness, WitnessKind};
 use std::borrow::Cow;
 use stopcode_base::{Fact, VirtAddr};
 use stopcode_kernel::{
-    Context, ErrorRecord, Exception, ImageCheck, Irp, Machine, Module, Place, Processor, Pte, Region, Stack,
-    StopCode, System, Thread, UnloadedModule, Verifier,
+    Context, DpcHistory, ErrorRecord, Exception, ImageCheck, Irp, Machine, Module, Place, Processor, Pte,
+    Region, Stack, StopCode, System, Thread, UnloadedModule, Verifier,
 };
+
+/// Of an image no more is searched.
+const MOST_SEARCHED: u64 = 16 << 20;
 
 /// A [`Witness`] over a dump's machine.
 pub struct MachineWitness<'m> {
@@ -81,6 +84,23 @@ impl Witness for MachineWitness<'_> {
     }
     fn check_image(&self, module: &Module) -> Fact<ImageCheck> {
         self.machine.check_image(module)
+    }
+    fn device_driver(&self, address: VirtAddr) -> Fact<String> {
+        self.machine.device_driver(address)
+    }
+    fn dpc_histories(&self) -> Fact<Vec<DpcHistory>> {
+        self.machine.dpc_histories()
+    }
+    fn first_in(&self, module: &Module, bytes: [u8; 4]) -> Option<VirtAddr> {
+        const PAGE: u64 = 0x1000;
+        let pages = u64::from(module.size).min(MOST_SEARCHED) / PAGE;
+        (0..pages).find_map(|page| {
+            let start = module.base.plus(page * PAGE);
+            // What begins at the end of a page goes on in the next.
+            let held = self.machine.memory().read_available(start, PAGE as usize + bytes.len() - 1);
+            let at = held.windows(bytes.len()).position(|window| window == bytes)?;
+            Some(start.plus(at as u64))
+        })
     }
     fn remarks(&self) -> &[Remark] {
         &self.remarks

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use stopcode_base::{Fact, VirtAddr};
 use stopcode_kernel::{
-    Context, ErrorRecord, Exception, ImageCheck, Irp, Module, Place, Processor, Pte, Region, Stack, StopCode,
-    System, Thread, UnloadedModule, Verifier,
+    Context, DpcHistory, ErrorRecord, Exception, ImageCheck, Irp, Module, Place, Processor, Pte, Region,
+    Stack, StopCode, System, Thread, UnloadedModule, Verifier,
 };
 
 /// What kind of witness this is: it bounds what can be proved.
@@ -102,6 +102,19 @@ pub trait Witness {
     /// A module's code compared with its file.
     fn check_image(&self, _module: &Module) -> Fact<ImageCheck> {
         Fact::missing("no dump to compare")
+    }
+
+    /// The name of the driver of a device object: `\Driver\disk`.
+    fn device_driver(&self, _address: VirtAddr) -> Fact<String> {
+        Fact::missing("no dump to read it from")
+    }
+    /// What the DPC watchdog wrote down.
+    fn dpc_histories(&self) -> Fact<Vec<DpcHistory>> {
+        Fact::missing("no dump to read it from")
+    }
+    /// Where these bytes first stand in the image of a module, as far as it is known.
+    fn first_in(&self, _module: &Module, _bytes: [u8; 4]) -> Option<VirtAddr> {
+        None
     }
 
     /// The module an address belongs to.

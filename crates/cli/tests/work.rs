@@ -109,6 +109,7 @@ fn each(line: &str, check: impl Fn(&Machine, &[Value], &str)) {
             let path = folder.path().join("machine.dmp");
             container::write_to(&machine, kind, &mut File::create(&path).unwrap()).unwrap();
             let irp = machine.irps[0].at.0;
+            let line = line.replace("DEVICE1", &format!("{:#x}", machine.drivers[0].devices[1].0));
             let line = line.replace("IRP2", &format!("{:#x}", machine.irps[1].at.0));
             let line = line.replace("IRP1", &format!("{irp:#x}"));
             let mut command = stopcode();
@@ -133,6 +134,20 @@ fn ends_with(shown: &Value, offset: u64, at: u64) -> bool {
     let shown = shown.as_str().unwrap();
     let digits: String = shown.rsplit('(').next().unwrap().chars().filter(char::is_ascii_hexdigit).collect();
     shown.contains(&format!("+{offset:#x}")) && u64::from_str_radix(&digits, 16) == Ok(at)
+}
+
+#[test]
+fn a_device_is_its_drivers() {
+    each("!devobj DEVICE1; !devobj IRP1", |machine, answers, what| {
+        let [device, request] = answers else { panic!("{what}") };
+        if answers[0]["data"].is_null() {
+            // A triage dump holds what the crash touched, and says what it lacks.
+            assert!(what.contains("Triage"), "{what}");
+            return;
+        }
+        assert_eq!(device["data"]["driver"], json!(machine.drivers[0].name), "{what}");
+        assert!(request["data"].is_null(), "{what}");
+    });
 }
 
 #[test]

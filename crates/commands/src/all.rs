@@ -10,6 +10,7 @@ mod context;
 mod cpuinfo;
 mod d;
 mod da;
+mod devobj;
 mod dpcs;
 mod dps;
 mod dt;
@@ -139,6 +140,7 @@ pub(crate) const ALL: &[Group] = &[
         name: "Processors",
         commands: &[
             &cpuinfo::COMMAND,
+            &devobj::COMMAND,
             &dpcs::COMMAND,
             &idt::COMMAND,
             &ipi::COMMAND,

@@ -219,6 +219,11 @@ fn location(core: &Core, shape: &Shape, address: VirtAddr) -> Option<StackLocati
     })
 }
 
+/// The name of the driver of the device object at an address: `\Driver\disk`.
+pub(crate) fn driver_of_device(core: &Core, device: VirtAddr) -> Fact<String> {
+    driver_of(core, &Shape::of(core.arch), device)
+}
+
 /// The name of the driver of a device, through `DEVICE_OBJECT.DriverObject` and `DRIVER_OBJECT.DriverName`.
 fn driver_of(core: &Core, shape: &Shape, device: VirtAddr) -> Fact<String> {
     /// `DEVICE_OBJECT.DriverObject`, in every kernel.

@@ -42,6 +42,7 @@ pub use processors::state::{
     CpuModel, DpcState, IpiState, ProcessorState, SavedMsrs, SpecialRegisters, TableRegister,
 };
 pub use processors::trap::Trapped;
+pub use processors::watchdog::DpcHistory;
 pub use reading::list::Listed;
 pub use region::{Region, RegionKind};
 pub use stacks::stack::{

@@ -17,6 +17,7 @@ use crate::modules::module::{Module, UnloadedModule};
 use crate::processors::descriptors::{IdtEntry, TaskState};
 use crate::processors::state::ProcessorState;
 use crate::processors::trap::{self, Trapped};
+use crate::processors::watchdog::{self, DpcHistory};
 use crate::processors::{all as processors, context, descriptors, state as processor_state};
 use crate::reading::list::Listed;
 use crate::reading::types;
@@ -287,6 +288,16 @@ impl Machine {
     /// The IRP at `address`; missing if that is none, or not in this dump.
     pub fn irp_at(&self, address: VirtAddr) -> Fact<Irp> {
         irp::irp(&self.core, address)
+    }
+
+    /// The name of the driver of the device object at `address`: `\Driver\disk`.
+    pub fn device_driver(&self, address: VirtAddr) -> Fact<String> {
+        irp::driver_of_device(&self.core, address)
+    }
+
+    /// What the DPC watchdog wrote down, processor by processor.
+    pub fn dpc_histories(&self) -> Fact<Vec<DpcHistory>> {
+        watchdog::histories(&self.core)
     }
 
     /// The interrupt table of a processor.

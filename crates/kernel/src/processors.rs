@@ -6,3 +6,4 @@ pub(crate) mod current;
 pub(crate) mod descriptors;
 pub(crate) mod state;
 pub(crate) mod trap;
+pub(crate) mod watchdog;

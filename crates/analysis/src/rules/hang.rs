@@ -1,11 +1,12 @@
 //! Hangs and watchdogs: 0x101, 0x133, 0x1CA, 0x1DB, 0x1C8, 0xE2. What did not go on, and who was asked to stop it?
 
 use super::{driver_cause, firmware, processor};
-use crate::facts::{Facts, Standing};
+use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class, Suspect, SuspectKind};
 use crate::weights;
 use crate::witness::Topic;
+use std::collections::BTreeMap;
 use stopcode_kernel::StackKind;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
@@ -91,7 +92,38 @@ fn dpc_watchdog(facts: &Facts<'_>, findings: &mut Findings) {
             &Cause::of(Class::DriverBug),
             evidence(Basis::Arguments, weights::SLIGHT, text).shown_by(".bugcheck"),
         );
-        findings.missing("the DPC history of all processors: not in this dump".to_owned());
+    }
+    history(facts, findings);
+}
+
+/// What the watchdog wrote down while calls took too long: who stands there most.
+fn history(facts: &Facts<'_>, findings: &mut Findings) {
+    /// Fewer addresses say nothing.
+    const ENOUGH: usize = 8;
+    let histories = facts.witness.dpc_histories();
+    let Some(histories) = histories.value() else {
+        let why = histories.reason().unwrap_or_default();
+        findings.missing(format!("the history of deferred procedure calls: {why}"));
+        return;
+    };
+    for history in histories.iter().filter(|history| history.code.len() >= ENOUGH) {
+        let images = history.code.iter().filter_map(|at| facts.place(*at).image);
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for image in images.filter(|image| standing(image) == Standing::ThirdParty) {
+            *counts.entry(image).or_default() += 1;
+        }
+        let Some((image, count)) = counts.into_iter().max_by_key(|(_, count)| *count) else { continue };
+        let all = history.code.len();
+        let text = format!(
+            "of {all} code addresses that the DPC watchdog wrote down on processor {} (from {} on) {count} lie in {image}, more than in any other driver that does not come with Windows",
+            history.processor,
+            history.start.windbg()
+        );
+        // A stack is mostly the kernel's: a sixth of it is every sample of a driver's own call.
+        let weight = if count * 6 >= all { weights::CLEAR } else { weights::SLIGHT };
+        let shown = format!("dps {:#} {:#}", history.start, history.end);
+        let item = evidence(Basis::Memory, weight, text).shown_by(shown).at(history.start);
+        findings.supports(&driver_cause(facts, &image), item);
     }
 }
 

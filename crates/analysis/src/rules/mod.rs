@@ -79,6 +79,12 @@ pub(crate) fn driver_cause(facts: &Facts<'_>, image: &str) -> Cause {
     Cause::by(class, facts.driver_suspect(image))
 }
 
+/// The image of a driver object's name: it is called after its service, which mostly is called after the image.
+pub(crate) fn image_of_driver(name: &str) -> String {
+    let service = name.rsplit('\\').next().unwrap_or_default();
+    format!("{}.sys", service.to_ascii_lowercase())
+}
+
 /// What a driver's place on the stack of this stop would make it: the stop code says what kind of fault it was.
 pub(crate) fn cause_on_stack(facts: &Facts<'_>, image: &str) -> Cause {
     let Some(stop) = &facts.stop else { return driver_cause(facts, image) };

@@ -1,12 +1,13 @@
 //! Damaged pool, lists and heap: 0x19, 0xC2, 0xC5, 0xD0, 0xDE, 0x13A, 0x139, 0x18. Who found the damage is seldom who did it.
 
 use super::{driver_cause, memory};
-use crate::facts::{Facts, Standee, Standing, Stop};
+use crate::facts::{Facts, Standee, Standing, Stop, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::strength::Strength;
 use crate::verdict::{Basis, Class, Evidence};
 use crate::weights;
 use stopcode_base::VirtAddr;
+use stopcode_knowledge::{self as knowledge, ParamKind};
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
@@ -59,7 +60,18 @@ fn damaged(facts: &Facts<'_>, findings: &mut Findings) {
         stop.arg(1)
     );
     let item = |weight| evidence(Basis::Arguments, weight, text.clone()).shown_by(".bugcheck");
-    blame(facts, findings, item);
+    let owner = named_tags(stop).into_iter().find_map(|tag| owner_of(facts, tag));
+    match &owner {
+        Some((cause, _)) if nearest(facts).is_none() => {
+            findings.supports(cause, item(weights::MODERATE));
+            findings.supports(&Cause::of(Class::PoolCorruptionByDriver), item(weights::NOTED));
+            findings.supports(&memory(), item(weights::NOTED));
+        }
+        _ => blame(facts, findings, item),
+    }
+    if let Some((cause, tag)) = owner {
+        findings.supports(&cause, tag);
+    }
     run_over(facts, findings);
     header_bit(facts, findings);
 }
@@ -173,6 +185,35 @@ fn run_over(facts: &Facts<'_>, findings: &mut Findings) {
     let item = evidence(Basis::Memory, weights::MODERATE, text);
     let shown = format!("db {:#} L10; db {:#} L10", before.at, header.at);
     findings.supports(&by_driver(facts), item.shown_by(shown).at(header.at));
+    if let Some((cause, tag)) = before.tag().first_chunk().and_then(|tag| owner_of(facts, *tag)) {
+        findings.supports(&cause, tag);
+    }
+}
+
+/// The pool tags that arguments name. The highest bit of the last letter says that the block is protected.
+fn named_tags(stop: &Stop) -> Vec<[u8; 4]> {
+    let Some(known) = knowledge::bug_check(stop.base) else { return Vec::new() };
+    let meanings = known.arguments(&stop.arguments);
+    let tags = stop.arguments.iter().zip(meanings).filter(|(_, meaning)| meaning.kind == ParamKind::PoolTag);
+    let letters = tags.map(|(value, _)| (*value as u32 & 0x7fff_ffff).to_le_bytes());
+    letters.filter(|tag| tag.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ')).collect()
+}
+
+/// A driver gives its pool tags of its own, which stand in its image as constants: the one that has this one made the block.
+fn owner_of(facts: &Facts<'_>, tag: [u8; 4]) -> Option<(Cause, Evidence)> {
+    let drivers =
+        facts.witness.modules().iter().filter(|module| standing(&module.image) == Standing::ThirdParty);
+    let mut holders = drivers.filter_map(|module| Some((module, facts.witness.first_in(module, tag)?)));
+    // What stands in two images may stand there by chance.
+    let (Some((module, at)), None) = (holders.next(), holders.next()) else { return None };
+    let written: String = tag.iter().map(|byte| char::from(*byte)).collect();
+    let text = format!(
+        "of all drivers that do not come with Windows only {} has the pool tag {written:?} of the block in its image, at {}",
+        module.image,
+        at.windbg()
+    );
+    let cause = Cause::by(Class::PoolCorruptionByDriver, facts.driver_suspect(&module.image));
+    Some((cause, evidence(Basis::Memory, weights::MODERATE, text).shown_by(format!("db {at:#} L4")).at(at)))
 }
 
 /// The nearest driver, or whichever damaged the data before; failing memory last.

@@ -76,9 +76,7 @@ fn holder(facts: &Facts<'_>, findings: &mut Findings) {
         findings.missing(format!("whose driver holds the power request {:#x}: {why}", stop.arg(4)));
         return;
     };
-    // A driver object is called after its service, which mostly is called after the image.
-    let service = driver.rsplit('\\').next().unwrap_or_default().to_ascii_lowercase();
-    let image = format!("{service}.sys");
+    let image = super::image_of_driver(driver);
     let text = format!(
         "the current stack location of the power request belongs to {driver}: it has not passed it on"
     );

@@ -1,18 +1,43 @@
 //! Who stands on the stack: drivers that do not come with Windows, nearest to the fault first.
 
 use super::{cause_on_stack, driver_cause};
-use crate::facts::{Facts, Standing};
+use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::strength::Strength;
 use crate::verdict::{Basis, Class};
 use crate::weights;
+use stopcode_base::VirtAddr;
 use stopcode_kernel::StackKind;
-use stopcode_knowledge::{self as knowledge, Category};
+use stopcode_knowledge::{self as knowledge, Category, ParamKind};
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     third_parties(facts, findings);
     carriers(facts, findings);
     unloaded(facts, findings);
+    device_owners(facts, findings);
+}
+
+/// The drivers of the device objects that arguments point to: what went wrong was about their devices.
+fn device_owners(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(stop) = &facts.stop else { return };
+    let Some(known) = knowledge::bug_check(stop.base) else { return };
+    let arguments = stop.arguments.into_iter().zip(known.arguments(&stop.arguments));
+    for (number, (at, meaning)) in (1..).zip(arguments) {
+        if meaning.kind != ParamKind::DeviceObjectPtr {
+            continue;
+        }
+        let driver = facts.witness.device_driver(VirtAddr(at));
+        let Some(driver) = driver.value() else { continue };
+        let image = super::image_of_driver(driver);
+        if facts.module(&image).is_none() || standing(&image) != Standing::ThirdParty {
+            continue;
+        }
+        // A bus's driver makes the physical device, and those of others sit on it.
+        let weight = if meaning.text.starts_with("physical") { weights::NOTED } else { weights::MODERATE };
+        let text = format!("the device object {at:#x} (Arg{number}) is of {driver}");
+        let item = evidence(Basis::Memory, weight, text).shown_by(format!("!devobj {at:#x}"));
+        findings.supports(&driver_cause(facts, &image), item.at(VirtAddr(at)));
+    }
 }
 
 /// No driver but frameworks of Windows on the stack: one that they carry gave them the work.

@@ -26,6 +26,61 @@ fn a_driver_that_left_work_behind_is_named_only_by_its_address() {
 }
 
 #[test]
+fn the_device_of_an_argument_is_its_drivers() {
+    const DEVICE: u64 = 0xffff_e001_2d3a_4060;
+    let stop = |driver: &str| {
+        Fake::new(0x9f, [1, DEVICE, 0, 0]).device(DEVICE, driver).module("guilty.sys").module("disk.sys")
+    };
+    assert_eq!(lead(&stop(r"\Driver\guilty")).1.as_deref(), Some("guilty.sys"));
+    let by_bus = Fake::new(0x9f, [3, DEVICE, 0, 0]).device(DEVICE, r"\Driver\guilty").module("guilty.sys");
+    assert_eq!(lead(&by_bus).1, None);
+    assert!(says(&stop(r"\Driver\guilty"), Class::DriverBug, "(Arg2) is of"));
+    // Windows' own drivers make devices for those of others; a driver that is not loaded has no image to name.
+    for driver in [r"\Driver\disk", r"\Driver\unknown"] {
+        assert_eq!(lead(&stop(driver)).1, None, "{driver}");
+    }
+}
+
+#[test]
+fn the_watchdogs_history_names_who_stands_in_it_most() {
+    let stop = || {
+        Fake::new(0x133, [1, 0x1e00, 0, 0])
+            .stack(&["nt!KeBugCheckEx", "nt!KeAccumulateTicks", "nt!KiIdleLoop"])
+            .module("some.sys")
+            .module("guilty.sys")
+    };
+    let (some, guilty) = (DRIVERS + 0x10, DRIVERS + 0x10_0010);
+    let code: Vec<u64> = [[NT + 0x1000, NT + 0x2000, guilty], [NT + 0x1000, some, guilty]].concat().repeat(4);
+    let told = stop().history(&code);
+    assert_eq!(lead(&told).1.as_deref(), Some("guilty.sys"));
+    assert!(says(&told, Class::DriverBug, "8 lie in guilty.sys"));
+    // Too few say nothing, and the kernel's own name nobody.
+    for code in [vec![guilty; 7], vec![NT + 0x1000; 40]] {
+        assert_eq!(lead(&stop().history(&code)).1, None);
+    }
+    assert!(judge(&stop()).missing.iter().any(|it| it.contains("history of deferred procedure calls")));
+}
+
+#[test]
+fn a_pool_tag_names_the_one_driver_that_has_it() {
+    let stop = || {
+        Fake::new(0xc2, [0xa, 0xffff_c001_0000_0000, u64::from(u32::from_le_bytes(*b"Glt1")), 0])
+            .stack(&["nt!KeBugCheckEx", "nt!ExFreePoolWithTag"])
+            .module("guilty.sys")
+            .module("other.sys")
+            .module("disk.sys")
+    };
+    let one = stop().constant("guilty.sys", *b"Glt1");
+    assert_eq!(lead(&one).1.as_deref(), Some("guilty.sys"));
+    assert!(says(&one, Class::PoolCorruptionByDriver, "\"Glt1\""));
+    // In two it may stand by chance; Windows' own have tags of their own.
+    let two = stop().constant("guilty.sys", *b"Glt1").constant("other.sys", *b"Glt1");
+    for fake in [two, stop().constant("disk.sys", *b"Glt1"), stop()] {
+        assert_eq!(lead(&fake).1, None);
+    }
+}
+
+#[test]
 fn a_check_in_the_call_convicts_its_caller_only() {
     let caller =
         Fake::new(0xe3, [0; 4]).stack(&["nt!KeBugCheckEx", "nt!ExReleaseResourceLite", "guilty.sys"]);
