@@ -3,7 +3,8 @@
 Conditional jumps first go where code has not been seen or by chance. The other way of each is kept with registers and
 stack, and taken later if nothing else led there; a jump through a register, as a switch compiles to, is tried with
 every target of its table. Where an exception handler lets a function go on, it goes on with the state its body had
-elsewhere.
+elsewhere; and so does a block that no path led to, behind a jump or a return: past its prologue a function has one
+frame, or it could not be unwound.
 """
 import argparse, random, struct
 from collections import defaultdict
@@ -49,12 +50,16 @@ class Image:
     def handler_data(self, piece):
         return None
 
+    def is_frameless(self, piece):
+        """Whether its unwind data is without a code: so it is where several entries share an end."""
+        return False
+
     def word(self, rva):
         return struct.unpack_from("<I", self.bytes, rva)[0]
 
 
 class Recorder:
-    """A machine's recorder gives step(), enter(), skip() and code()."""
+    """A machine's recorder gives step(), enter(), skip(), code() and ends_block()."""
 
     def __init__(self, image, rng, out, uc, pc):
         self.image, self.rng, self.out, self.uc, self.pc = image, rng, out, uc, pc
@@ -73,7 +78,7 @@ class Recorder:
     def run(self, begin, runs):
         """All paths of a function; the share of its instructions reached, and its epilogues reached and not."""
         self.begin, self.pieces, self.seen = begin, self.image.functions[begin], defaultdict(int)
-        self.left, self.bodies = [], {}
+        self.left, self.bodies, self.tables = [], {}, set()
         for _ in range(runs):
             self.uc.mem_write(self.image.base, bytes(self.image.bytes))
             self.uc.mem_write(DATA, self.data)
@@ -86,8 +91,26 @@ class Recorder:
                 self.left.append((rva, *self.bodies[self.piece(rva)][1]))
                 self.follow()
         instructions, ends = self.code()
+        tried = set()
+        while (rva := self.stray(sorted(instructions), tried)) is not None:
+            tried.add(rva)
+            if self.piece(rva) in self.bodies:
+                self.left.append((rva, *self.bodies[self.piece(rva)][1]))
+            else:
+                self.enter()
+                self.emulate(self.image.base + rva)
+            self.follow()
         reached = {rva for rva in instructions if self.seen[rva]}
         return len(reached) / max(len(instructions), 1), len(ends & reached), len(ends - reached)
+
+    def stray(self, instructions, tried):
+        """Where a block begins that nothing led to, in a piece whose body is known, or that has no frame at all."""
+        for before, rva in zip(instructions, instructions[1:]):
+            piece = self.piece(rva)
+            fresh = not self.seen[rva] and rva not in tried and piece[0] < rva and self.ends_block(before, rva)
+            if fresh and (piece in self.bodies or self.image.is_frameless(piece)):
+                return rva
+        return None
 
     def follow(self):
         """The ways that are left."""
@@ -99,6 +122,16 @@ class Recorder:
             self.entry, self.start, self.start_other, low = entry
             self.uc.mem_write(low, stack)
             self.emulate(self.image.base + target)
+
+    def outside_tables(self):
+        """The pieces without the tables of switches that lie in them, and what behind a table no path led to: the bytes of
+        another."""
+        for begin, end in self.pieces:
+            for low, high in sorted(self.tables):
+                if begin <= low < end:
+                    yield begin, low
+                    begin = next((rva for rva in range(high, end) if self.seen[rva]), end)
+            yield begin, end
 
     def piece(self, rva):
         return next((piece for piece in self.pieces if piece[0] <= rva < piece[1]), None)

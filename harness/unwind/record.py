@@ -50,6 +50,10 @@ class Image(emulate.Image):
         count = self.bytes[info + 2]
         return info + 8 + 2 * (count + count % 2)
 
+    def is_frameless(self, piece):
+        info = next(entry[2] for entry in self.entries if entry[:2] == piece)
+        return not info & 1 and not self.bytes[info] >> 3 & 4 and self.bytes[info + 2] == 0
+
     def primary(self, entry):
         while True:
             if entry[2] & 1:
@@ -78,7 +82,7 @@ class Recorder(emulate.Recorder):
     def code(self):
         """The function's instructions, and those of them that leave it: returns and tail jumps."""
         instructions, ends = set(), set()
-        for begin, end in self.pieces:
+        for begin, end in self.outside_tables():
             for found in self.md.disasm(bytes(self.image.bytes[begin:end]), self.image.base + begin):
                 rva = found.address - self.image.base
                 if found.id not in (cx.X86_INS_INT3, cx.X86_INS_NOP):
@@ -86,6 +90,13 @@ class Recorder(emulate.Recorder):
                 if found.group(capstone.CS_GRP_RET) or self.is_tail_jump(found):
                     ends.add(rva)
         return instructions, ends
+
+    def ends_block(self, rva, after):
+        """Between this instruction and the next that counts stands what stops or fills, or it goes elsewhere itself."""
+        found = self.decode(self.image.base + rva, 0)
+        stops = cx.X86_INS_INT, cx.X86_INS_UD2, cx.X86_INS_HLT
+        leaves = found is None or found.mnemonic == "jmp" or found.group(capstone.CS_GRP_RET) or found.id in stops
+        return leaves or rva + found.size < after
 
     def is_tail_jump(self, found):
         """To another function, through memory, or in the form kept for it (REX.W)."""
@@ -139,7 +150,10 @@ class Recorder(emulate.Recorder):
             for n in range(6):
                 uc.reg_write(XMM[n], self.rng.getrandbits(128))
             return self.go(after)
-        if group(capstone.CS_GRP_INT) or instruction.id in (cx.X86_INS_HLT, cx.X86_INS_INT3, cx.X86_INS_UD2):
+        stops = group(capstone.CS_GRP_INT) or instruction.id in (cx.X86_INS_HLT, cx.X86_INS_INT3, cx.X86_INS_UD2)
+        if stops or instruction.mnemonic == "jmp" and not self.is_tail_jump(instruction):
+            self.keep_body(rva, uc.reg_read(GPR[4]))
+        if stops:
             return uc.emu_stop()
         # On a forced path an index or a running pointer may be wild; such a store would hit saved registers.
         if any(o.type == cx.X86_OP_MEM and writes(instruction, o) and (o.mem.index or self.is_wild(o.mem))
@@ -165,6 +179,7 @@ class Recorder(emulate.Recorder):
                 while at < len(self.image.bytes) - 3 and self.inside(self.image.word(at)):
                     found.add(self.image.word(at))
                     at += 4
+                self.tables.add((table.disp, at))
                 return [self.image.base + target for target in sorted(found)]
         return []
 

@@ -89,8 +89,12 @@ class Recorder(emulate.Recorder):
 
     def code(self):
         """The function's instructions, and those of them that leave it: returns and tail jumps."""
-        instructions = {rva for begin, end in self.pieces for rva in range(begin, end, 4)}
+        instructions = {rva for begin, end in self.outside_tables() for rva in range(begin, end, 4)}
         return instructions, {rva for rva in instructions if self.image.word(rva) == RET or self.is_tail_jump(rva)}
+
+    def ends_block(self, rva, _):
+        word = self.image.word(rva)  # ret, b, br, brk
+        return word == RET or word >> 26 == 5 or word & 0xFFFFFC1F == 0xD61F0000 or word >> 21 == 0x6A1
 
     def is_tail_jump(self, rva):
         word = self.image.word(rva)
@@ -135,6 +139,7 @@ class Recorder(emulate.Recorder):
                         break
                     found.add(target)
                     at += size
+                self.tables.add((entry[0], at + 3 & ~3))
                 return [self.image.base + target for target in sorted(found) if not entry[0] <= target < at]
         return []
 
@@ -159,7 +164,10 @@ class Recorder(emulate.Recorder):
                 uc.reg_write(X[n], self.rng.choice([0, 1, DATA + 0x8000]))
             uc.reg_write(X[30], address + 4)
             return self.go(address + 4)
-        if word & 0xFFE00000 in (0xD4200000, 0xD4000000, 0xD4400000) or word >> 24 == 0xD4:  # brk, svc, hlt
+        stops = word & 0xFFE00000 in (0xD4200000, 0xD4000000, 0xD4400000) or word >> 24 == 0xD4  # brk, svc, hlt
+        if stops or word >> 26 == 5 and not self.is_tail_jump(rva):
+            self.keep_body(rva, uc.reg_read(SP))
+        if stops:
             return uc.emu_stop()
         if word >> 22 == 0x354 and word >> 20 & 3 != 0 and word != 0xD503237F and word & 0xFFFFF01F != 0xD503201F:
             return self.go(address + 4)  # system registers and barriers

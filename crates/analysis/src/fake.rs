@@ -1,11 +1,12 @@
 //! A witness made up for tests: says what it is told to say, and nothing else.
 
 use crate::witness::{Remark, Topic, Witness, WitnessKind};
+use crate::{Class, Hypothesis, Verdict, judge};
 use std::borrow::Cow;
 use stopcode_base::{Arch, Fact, FileTime, Registers, VirtAddr, X64Registers};
 use stopcode_kernel::{
-    Context, Exception, Frame, Irp, Module, Place, Processor, Pte, Stack, StackKind, StackLocation, StopCode,
-    System, Thread, Trust, UnloadedModule, Verifier,
+    Context, Difference, Exception, Frame, ImageCheck, Irp, Module, Place, Processor, Pte, Region,
+    RegionKind, Stack, StackKind, StackLocation, StopCode, System, Thread, Trust, UnloadedModule, Verifier,
 };
 
 /// Where the fake kernel is loaded.
@@ -31,6 +32,8 @@ pub(crate) struct Fake {
     entries: Vec<(VirtAddr, Pte)>,
     remarks: Vec<Remark>,
     request: Option<Irp>,
+    check: Option<ImageCheck>,
+    region: Option<Region>,
 }
 
 fn unknown<T>() -> Fact<T> {
@@ -90,6 +93,8 @@ impl Fake {
             entries: Vec::new(),
             remarks: Vec::new(),
             request: None,
+            check: None,
+            region: None,
         }
     }
 
@@ -251,6 +256,41 @@ impl Fake {
         self
     }
 
+    /// The code of every image compared with its file: where bytes differ, what the file has, what memory has.
+    pub(crate) fn compared(mut self, differences: &[(u64, &[u8], &[u8])]) -> Self {
+        let difference = |(start, expected, found): &(u64, &[u8], &[u8])| Difference {
+            start: VirtAddr(*start),
+            expected: expected.to_vec(),
+            found: found.to_vec(),
+        };
+        self.check = Some(ImageCheck {
+            file: "driver.sys".into(),
+            compared: 0x1000,
+            missing: 0,
+            excused: 0,
+            errors: differences.iter().map(|(_, expected, _)| expected.len() as u64).sum(),
+            differences: differences.iter().map(difference).collect(),
+            unknown_patches: Vec::new(),
+        });
+        self
+    }
+
+    /// A stack of the crashed processor's own.
+    pub(crate) fn processor_stack(mut self, limit: u64, base: u64) -> Self {
+        self = self.frozen(&[0]);
+        if let Some(processor) = self.processors.first_mut() {
+            processor.crashed = true;
+        }
+        self.region = Some(Region {
+            kind: RegionKind::Stack,
+            start: VirtAddr(limit),
+            end: VirtAddr(base),
+            name: Some("processor 0, deferred procedure calls".to_owned()),
+            processor: Some(0),
+        });
+        self
+    }
+
     /// Driver Verifier's flags.
     pub(crate) fn verifier_flags(mut self, flags: u32) -> Self {
         self.flags = Some(flags);
@@ -333,4 +373,45 @@ impl Witness for Fake {
     fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
+    fn region(&self, address: VirtAddr) -> Fact<Region> {
+        let held = self.region.clone().filter(|region| (region.start..region.end).contains(&address));
+        held.map_or_else(unknown, |region| Fact::known(region, "told so"))
+    }
+    fn check_image(&self, _module: &Module) -> Fact<ImageCheck> {
+        self.check.clone().map_or_else(unknown, |check| Fact::known(check, "told so"))
+    }
+}
+
+/// The hypothesis of a class.
+pub(crate) fn of(verdict: &Verdict, class: Class) -> Option<&Hypothesis> {
+    verdict.hypotheses.iter().find(|h| h.class == class)
+}
+
+/// What a class has.
+pub(crate) fn confidence(fake: &Fake, class: Class) -> f64 {
+    of(&judge(fake), class).map_or(0.0, |h| h.confidence)
+}
+
+/// What leads: its class, its module, its confidence.
+pub(crate) fn lead(fake: &Fake) -> (Class, Option<String>, f64) {
+    let verdict = judge(fake);
+    let lead = &verdict.hypotheses[0];
+    (lead.class, lead.suspect.as_ref().and_then(|s| s.module.clone()), lead.confidence)
+}
+
+/// True if something with these words speaks for a class.
+pub(crate) fn says(fake: &Fake, class: Class, words: &str) -> bool {
+    of(&judge(fake), class).is_some_and(|h| h.supports.iter().any(|e| e.text.contains(words)))
+}
+
+/// The same against it.
+pub(crate) fn refuted(fake: &Fake, class: Class, words: &str) -> bool {
+    of(&judge(fake), class).is_some_and(|h| h.contradicts.iter().any(|e| e.text.contains(words)))
+}
+
+/// Registers of which rcx holds this, and all others nothing.
+pub(crate) fn registers(rcx: u64) -> X64Registers {
+    let mut registers = X64Registers::default();
+    registers.gpr[1] = rcx;
+    registers
 }

@@ -24,16 +24,27 @@ pub trait Source: Send + Sync + fmt::Debug {
 /// Fills as much of `buffer` as there are bytes from `offset` on. An error ends the read: what came before it counts.
 pub(crate) fn read_full(source: &dyn Source, offset: u64, buffer: &mut [u8]) -> usize {
     // Nearly always one read does.
-    let mut got = source.read_at(offset, buffer).map_or(0, |read| read.min(buffer.len()));
-    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
-        match source.read_at(offset.saturating_add(got as u64), rest) {
-            Ok(0) => break,
-            Ok(read) => got += read.min(rest.len()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
+    match source.read_at(offset, buffer) {
+        Ok(got) if got == buffer.len() => got,
+        first => read_rest(source, offset, buffer, first),
     }
-    got
+}
+
+#[cold]
+fn read_rest(source: &dyn Source, offset: u64, buffer: &mut [u8], first: io::Result<usize>) -> usize {
+    let (mut got, mut last) = (0, first);
+    loop {
+        match last {
+            Ok(0) => return got,
+            Ok(read) => got += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return got,
+        }
+        let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) else {
+            return got.min(buffer.len());
+        };
+        last = source.read_at(offset.saturating_add(got as u64), rest);
+    }
 }
 
 /// The bytes in `offset..offset + size`, as far as there are any; nothing is allocated for what is past the end.

@@ -2,6 +2,8 @@
 //! through trap frames.
 
 mod epilog;
+mod frame;
+mod function;
 mod function_table;
 mod packed_rule;
 mod rule;
@@ -9,8 +11,9 @@ mod rules;
 mod step;
 mod unwind_info;
 
+pub use frame::{MachineFrame, X64Caller, X64Frame};
 pub use rules::X64Rules;
-pub use step::{MachineFrame, X64Caller, X64Frame, unwind_x64};
+pub use step::unwind_x64;
 
 use crate::call_site::{self, CallSite};
 use crate::candidate::{Search, Standing};

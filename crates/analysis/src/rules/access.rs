@@ -1,9 +1,13 @@
 //! Exceptions and faults: 0xA, 0xD1, 0x50, 0x1E, 0x3B, 0x7E, 0x8E, 0xBE and their kin. Where did the instruction
 //! stand, what did it touch, and could it have faulted the way the machine says?
 
+use super::fault::{
+    address_command, context_command, exception_command, fault_address, is_about_code, is_software,
+    software_causes, squeeze,
+};
 use super::opcode::{self, Code};
 use super::{cause_on_stack, driver_cause, firmware, memory, processor};
-use crate::facts::{Facts, Standing, Stop, standing};
+use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class, Suspect, SuspectKind};
 use crate::weights;
@@ -12,8 +16,6 @@ use stopcode_image::{Access, AccessKind, Instruction, decode_x64, needs_leaf1_ec
 use stopcode_kernel::{Hypervisor, StackKind, Trust};
 use stopcode_knowledge::{self as knowledge, Category};
 
-/// STATUS_ACCESS_VIOLATION.
-const ACCESS_VIOLATION: u32 = 0xc000_0005;
 /// STATUS_ILLEGAL_INSTRUCTION.
 const ILLEGAL_INSTRUCTION: u32 = 0xc000_001d;
 /// STATUS_IN_PAGE_ERROR.
@@ -46,31 +48,6 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         && agreement(facts, findings, address) != Agreement::Impossible
     {
         touched(facts, findings, address);
-    }
-}
-
-/// Stops about an instruction that faulted, this file's family.
-pub(super) fn is_about_code(stop: &Stop) -> bool {
-    matches!(stop.base, 0x0a | 0xd1 | 0x50 | 0x1e | 0x3b | 0x7e | 0x8e | 0xbe | 0xfc | 0xd5 | 0x7f)
-        && !(stop.base == 0x7f && stop.arg(1) == 8)
-}
-
-/// The address the fault was about: an argument, the exception's second parameter, or, where neither tells, the one address
-/// that the instruction touches.
-pub(super) fn fault_address(facts: &Facts<'_>) -> Option<VirtAddr> {
-    let stop = facts.stop.as_ref()?;
-    match stop.base {
-        0x0a | 0xd1 | 0x50 | 0xbe | 0xfc | 0xd5 => Some(VirtAddr(stop.arg(1))),
-        _ => {
-            let exception = facts.exception().filter(|exception| exception.code == ACCESS_VIOLATION)?;
-            exception.parameters.get(1).copied().map(VirtAddr).or_else(|| {
-                let instruction = facts.instruction().filter(|i| i.address == exception.address)?;
-                match instruction.accesses.as_slice() {
-                    [only] => only.address,
-                    _ => None,
-                }
-            })
-        }
     }
 }
 
@@ -211,30 +188,6 @@ fn touched(facts: &Facts<'_>, findings: &mut Findings, address: VirtAddr) {
     }
 }
 
-/// The command that shows the exception record.
-pub(crate) fn exception_command(facts: &Facts<'_>) -> String {
-    match &facts.stop {
-        Some(stop) if stop.base == 0x7e => format!(".exr {:#x}", stop.arg(3)),
-        _ => ".exr -1".to_owned(),
-    }
-}
-
-/// The command that shows the address that was touched: an argument, the record's second parameter, or what the instruction
-/// makes of its registers.
-pub(super) fn address_command(facts: &Facts<'_>) -> String {
-    let told = facts.exception().is_some_and(|exception| exception.parameters.len() > 1);
-    match facts.stop.as_ref().map(|stop| stop.base) {
-        Some(0x0a | 0xd1 | 0x50 | 0xbe | 0xfc | 0xd5) => ".bugcheck".to_owned(),
-        _ if told => exception_command(facts),
-        _ => context_command(facts),
-    }
-}
-
-/// The command that selects and shows the context to judge.
-pub(super) fn context_command(facts: &Facts<'_>) -> String {
-    facts.context().map_or_else(|| "r".to_owned(), |context| context.command.clone())
-}
-
 /// Whether the instruction explains the fault.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Agreement {
@@ -339,10 +292,6 @@ fn explains(size: usize, at: VirtAddr, address: VirtAddr) -> bool {
     within
         || at.page() == address
         || at.plus(size - 1).page() == address.page() && at.page() != address.page()
-}
-
-pub(super) fn software_causes(findings: &Findings) -> Vec<Cause> {
-    findings.causes().filter(|cause| is_software(cause.class)).cloned().collect()
 }
 
 /// A fault that the instruction cannot raise: the hypervisor or firmware injected it, or the processor erred.
@@ -529,23 +478,6 @@ fn in_page_error(facts: &Facts<'_>, findings: &mut Findings) {
         &super::hardware(Class::StorageHardware, "disk, its cable or controller"),
         evidence(Basis::Context, weights::STRONG, text).shown_by(exception_command(facts)),
     );
-}
-
-/// Classes that blame code.
-pub(crate) const fn is_software(class: Class) -> bool {
-    matches!(
-        class,
-        Class::DriverBug
-            | Class::AntivirusOrFilterDriver
-            | Class::OsBug
-            | Class::GpuDriverOrHardware
-            | Class::UsbDevice
-    )
-}
-
-/// An instruction with its column of blanks folded, for a sentence.
-pub(super) fn squeeze(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn display(place: &stopcode_kernel::Place) -> &str {

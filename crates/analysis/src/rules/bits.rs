@@ -1,6 +1,6 @@
 //! Single flipped bits in addresses: what failing memory does, and software hardly ever.
 
-use super::access::{address_command, context_command, fault_address, is_software};
+use super::fault::{address_command, context_command, fault_address, is_software};
 use super::{memory, processor, single_bit};
 use crate::facts::Facts;
 use crate::findings::{Findings, evidence};

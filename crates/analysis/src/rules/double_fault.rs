@@ -1,7 +1,7 @@
 //! 0x7F with Arg1 8: the processor could not deliver an exception. Nearly always because the kernel stack had run
 //! out; limits and page tables prove it, a Child-SP just under a page line only suggests it.
 
-use super::access::context_command;
+use super::fault::context_command;
 use super::{driver_cause, processor};
 use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};

@@ -5,6 +5,7 @@ mod access;
 mod bits;
 mod double_fault;
 mod environment;
+mod fault;
 mod foreign;
 mod hang;
 mod hardware;

@@ -1,7 +1,7 @@
 //! Instructions that are not those that were written: a bit of the code flipped. The proof is the image's file, byte by
 //! byte; without it, what no compiler writes and one flipped bit explains is evidence.
 
-use super::access::{context_command, is_software, squeeze};
+use super::fault::{context_command, is_software, squeeze};
 use super::{memory, processor};
 use crate::facts::Facts;
 use crate::findings::{Findings, evidence};
@@ -182,4 +182,58 @@ fn is_none(facts: &Facts<'_>, at: VirtAddr) -> Option<(String, u32)> {
         squeeze(&meant.text)
     );
     Some((text, bit))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Class;
+    use crate::fake::{DRIVERS, Fake, confidence, lead, refuted, registers, says};
+    use stopcode_base::VirtAddr;
+
+    const AT: u64 = DRIVERS + 0x1000;
+
+    /// `mov eax,[rcx+10h]` with a null pointer: a driver's own fault, unless its code says otherwise.
+    fn case() -> Fake {
+        Fake::new(0x7e, [0xc000_0005, AT, 0, 0]).stack(&["driver.sys", "nt!PspSystemThreadStartup"]).fault(
+            VirtAddr(AT),
+            0x10,
+            registers(0),
+            &[0x8b, 0x41, 0x10, 0x90, 0x90, 0x90],
+        )
+    }
+
+    #[test]
+    fn code_that_is_the_files_leaves_the_driver_to_blame() {
+        for sound in [case(), case().compared(&[])] {
+            assert_eq!(lead(&sound).1.as_deref(), Some("driver.sys"));
+            assert!(!says(&sound, Class::MemoryHardware, "in its file"));
+        }
+    }
+
+    #[test]
+    fn one_bit_beside_the_file_is_memory_wherever_in_the_image() {
+        for place in [AT + 1, AT + 0x5000] {
+            let flipped = case().compared(&[(place, &[0x41], &[0x43])]);
+            assert_eq!(lead(&flipped).0, Class::MemoryHardware);
+            assert!(says(&flipped, Class::MemoryHardware, "first bit 1 of the byte"));
+            assert!(refuted(&flipped, Class::DriverBug, "no software changes code so"));
+            assert!(confidence(&flipped, Class::DriverBug) < 0.5);
+        }
+    }
+
+    /// A hook is no flipped bit, nor is a byte of which several bits differ, nor code that is all different.
+    #[test]
+    fn patches_are_not_taken_for_flipped_bits() {
+        let many: Vec<(u64, &[u8], &[u8])> =
+            (0..9).map(|n| (AT + 16 * n, &[0_u8][..], &[1_u8][..])).collect();
+        for patched in [
+            case().compared(&[(AT + 0x40, &[0x48, 0x89, 0x5c, 0x24, 8], &[0xe9, 0, 0x10, 0, 0])]),
+            case().compared(&[(AT + 0x40, &[0x41], &[0x42])]),
+            case().compared(&[(AT + 0x40, &[0x41], &[0x43]), (AT + 0x80, &[0x74], &[0xeb])]),
+            case().compared(&many),
+        ] {
+            assert!(!says(&patched, Class::MemoryHardware, "in its file"));
+            assert_eq!(lead(&patched).1.as_deref(), Some("driver.sys"));
+        }
+    }
 }

@@ -222,3 +222,57 @@ fn fast_fail(facts: &Facts<'_>, findings: &mut Findings, kind: u64) {
         blame(facts, findings, item);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Class;
+    use crate::fake::{Fake, confidence, lead, refuted, says};
+
+    const PAGE: u64 = 0xffff_fa80_0123_4000;
+
+    /// Three blocks of 0x40, 0x60 and 0x40 bytes from the start of a page, with one byte of the headers changed; 0x19 about
+    /// the second.
+    fn page(changes: &[(usize, u8)]) -> Fake {
+        let mut bytes = vec![0; 0x200];
+        for (at, before, size, tag) in
+            [(0, 0, 4, b"Drv1"), (0x40, 4, 6, b"File"), (0xa0, 6, 4, b"Thre"), (0xe0, 4, 4, b"Mdl ")]
+        {
+            bytes[at..at + 4].copy_from_slice(&[before, 0, size, 2]);
+            bytes[at + 4..at + 8].copy_from_slice(tag);
+        }
+        for (at, value) in changes {
+            bytes[*at] = *value;
+        }
+        Fake::new(0x19, [0x20, PAGE + 0x40, PAGE + 0xa0, 0])
+            .stack(&["nt!KeBugCheckEx", "nt!ExFreePool", "driver.sys"])
+            .bytes_at(PAGE, &bytes)
+    }
+
+    #[test]
+    fn a_header_with_one_bit_wrong_is_memory() {
+        // The size of the second block, 6, as 0x26; and the size before the third.
+        for (at, value) in [(0x42, 0x26), (0xa0, 4)] {
+            let flipped = page(&[(at, value)]);
+            assert_eq!(lead(&flipped).0, Class::MemoryHardware, "{at:#x}");
+            assert!(says(&flipped, Class::MemoryHardware, "but for one bit"));
+            assert!(refuted(&flipped, Class::PoolCorruptionByDriver, "but for one bit"));
+        }
+    }
+
+    #[test]
+    fn a_header_run_over_from_its_first_byte_is_the_block_befores() {
+        let changes: Vec<(usize, u8)> = (0x40..0x48).map(|at| (at, 0x41)).collect();
+        let overrun = page(&changes);
+        assert!(says(&overrun, Class::PoolCorruptionByDriver, "the tag \"Drv1\""));
+        assert!(!says(&overrun, Class::MemoryHardware, "but for one bit"));
+        assert!(confidence(&overrun, Class::MemoryHardware) < 0.5);
+    }
+
+    #[test]
+    fn sound_headers_and_wholly_different_sizes_say_nothing() {
+        for fake in [page(&[]), page(&[(0x42, 0x39)])] {
+            assert!(!says(&fake, Class::MemoryHardware, "but for one bit"));
+            assert_eq!(lead(&fake).0, Class::PoolCorruptionByDriver);
+        }
+    }
+}

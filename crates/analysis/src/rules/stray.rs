@@ -1,7 +1,7 @@
 //! An instruction pointer inside an instruction. Code falls from one instruction into the next, so either the processor lost
 //! its way, or somebody named the place: a pointer that code jumps or calls through.
 
-use super::access::{context_command, is_software, software_causes, squeeze};
+use super::fault::{context_command, is_software, software_causes, squeeze};
 use super::{memory, processor};
 use crate::facts::Facts;
 use crate::findings::{Findings, evidence};
@@ -97,4 +97,58 @@ fn target(facts: &Facts<'_>, branch: &Instruction) -> Option<VirtAddr> {
     let named = context.registers.named().into_iter().enumerate();
     let mut known = named.filter(|(index, _)| context.known >> index & 1 != 0);
     known.find_map(|(_, (name, value))| (name == operand).then_some(VirtAddr(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WINDOW;
+    use crate::Class;
+    use crate::fake::{DRIVERS, Fake, lead, refuted, registers, says};
+    use stopcode_base::{VirtAddr, X64Registers};
+
+    const AT: u64 = DRIVERS + 0x1000;
+    /// `mov r11, constant`, in whose constant the fault is.
+    const CONSTANT: [u8; 2] = [0x49, 0xbb];
+    /// What the constant reads as: `mov rax,[rbx+10h]`.
+    const READS_AS: [u8; 8] = [0x48, 0x8b, 0x43, 0x10, 0x90, 0x90, 0x90, 0x90];
+
+    /// Code up to the fault, nothing but no-ops before it, and then the constant.
+    fn case(before: &[u8], registers: X64Registers) -> Fake {
+        let mut code = vec![0x90; WINDOW as usize - before.len()];
+        code.extend(before);
+        code.extend(READS_AS);
+        Fake::new(0x7e, [0xc000_0005, AT, 0, 0])
+            .stack(&["driver.sys", "nt!PspSystemThreadStartup"])
+            .bytes_at(AT - WINDOW, &code)
+            .fault(VirtAddr(AT), 0x10, registers, &READS_AS)
+    }
+
+    #[test]
+    fn nobody_falls_into_the_middle_of_an_instruction() {
+        let stray = case(&CONSTANT, registers(0));
+        assert_eq!(lead(&stray).0, Class::ProcessorHardware);
+        assert!(says(&stray, Class::ProcessorHardware, "stands inside an instruction"));
+        assert!(refuted(&stray, Class::DriverBug, "stands inside an instruction"));
+    }
+
+    /// `jmp r10` with just this address in r10: who filled the register is to blame.
+    #[test]
+    fn a_pointer_that_leads_there_is_whose_it_is() {
+        let jump = [&[0x41, 0xff, 0xe2][..], &CONSTANT].concat();
+        let mut there = registers(0);
+        there.gpr[10] = AT;
+        let named = case(&jump, there);
+        assert_eq!(lead(&named).1.as_deref(), Some("driver.sys"));
+        assert!(says(&named, Class::DriverBug, "goes just there"));
+        // The same code with another value in r10 did not jump here.
+        there.gpr[10] = AT + 1;
+        assert_eq!(lead(&case(&jump, there)).0, Class::ProcessorHardware);
+    }
+
+    #[test]
+    fn an_instruction_that_code_leads_to_is_none_of_this() {
+        let plain = case(&[0x90], registers(0));
+        assert!(!says(&plain, Class::ProcessorHardware, "inside an instruction"));
+        assert_eq!(lead(&plain).1.as_deref(), Some("driver.sys"));
+    }
 }

@@ -17,7 +17,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// No driver but frameworks of Windows on the stack: one that they carry gave them the work.
 fn carriers(facts: &Facts<'_>, findings: &mut Findings) {
-    let about_code = facts.stop.as_ref().is_some_and(super::access::is_about_code);
+    let about_code = facts.stop.as_ref().is_some_and(super::fault::is_about_code);
     if !about_code || facts.code_address().is_some() || facts.nearest_third_party().is_some() {
         return; // who ran is known, or the stop is not about code
     }
@@ -42,7 +42,7 @@ fn third_parties(facts: &Facts<'_>, findings: &mut Findings) {
     if facts.stop.as_ref().is_some_and(|stop| stop.base == 0x7f && stop.arg(1) == 8) {
         return; // who stands on a stack that ran out made it deeper: `double_fault` weighs that
     }
-    let weighed_by_access = facts.stop.as_ref().is_some_and(super::access::is_about_code);
+    let weighed_by_access = facts.stop.as_ref().is_some_and(super::fault::is_about_code);
     let running =
         facts.code_address().filter(|_| weighed_by_access).and_then(|address| facts.place(address).image);
     let usual = usual_cause(facts);

@@ -1,34 +1,12 @@
 //! For each rule a case that it speaks to and one that it must stay out of; and what holds for every case.
 
-use crate::fake::{DRIVERS, Fake, NT, STACK};
-use crate::{Class, Hypothesis, Topic, Verdict, judge};
+use crate::fake::{DRIVERS, Fake, NT, STACK, confidence, lead, of, refuted, registers, says};
+use crate::{Class, Topic, judge};
 use proptest::prelude::*;
 use stopcode_base::{VirtAddr, X64Registers};
 
 const KERNEL_STACK: [&str; 4] =
     ["nt!KeBugCheckEx", "nt!KiBugCheckDispatch", "nt!KiPageFault", "nt!ExFreePool"];
-
-fn of(verdict: &Verdict, class: Class) -> Option<&Hypothesis> {
-    verdict.hypotheses.iter().find(|h| h.class == class)
-}
-
-fn confidence(fake: &Fake, class: Class) -> f64 {
-    of(&judge(fake), class).map_or(0.0, |h| h.confidence)
-}
-
-fn lead(fake: &Fake) -> (Class, Option<String>, f64) {
-    let verdict = judge(fake);
-    let lead = &verdict.hypotheses[0];
-    (lead.class, lead.suspect.as_ref().and_then(|s| s.module.clone()), lead.confidence)
-}
-
-fn says(fake: &Fake, class: Class, words: &str) -> bool {
-    of(&judge(fake), class).is_some_and(|h| h.supports.iter().any(|e| e.text.contains(words)))
-}
-
-fn refuted(fake: &Fake, class: Class, words: &str) -> bool {
-    of(&judge(fake), class).is_some_and(|h| h.contradicts.iter().any(|e| e.text.contains(words)))
-}
 
 #[test]
 fn verifier_names_the_nearest_driver_and_nobody_where_there_is_none() {
@@ -76,6 +54,32 @@ fn limits_prove_an_overflow_or_refute_it() {
     assert!(confidence(&stop(limit + 0x3000), Class::KernelStackOverflow) < 0.5);
     let mapped = stop(limit - 0x30).entry(limit - 0x1000, 0x8000_0000_1234_5963);
     assert!(refuted(&mapped, Class::KernelStackOverflow, "not the stack's end"));
+}
+
+/// Deferred procedure calls run on a stack of the processor: its limits count, not the thread's.
+#[test]
+fn on_a_stack_of_the_processors_its_own_limits_count() {
+    let (limit, own) = (STACK & !0xfff, 0xffff_f9a0_0001_0000);
+    let stop = |pointer| {
+        Fake::new(0x7f, [8, 0xffff_f900_0000_0000, pointer, NT + 0x1020])
+            .stack_at(&[
+                ("nt!KeBugCheckEx", STACK + 0x9000),
+                ("nt!KiDoubleFaultAbort", STACK + 0x9100),
+                ("nt!A", pointer),
+            ])
+            .limits(limit, limit + 0x6000)
+            .processor_stack(own, own + 0x6000)
+    };
+    let out = stop(own - 0x30).entry(own - 0x1000, 0);
+    assert!(confidence(&out, Class::KernelStackOverflow) >= 0.9);
+    assert!(says(&out, Class::KernelStackOverflow, "the stack of processor 0, deferred procedure calls"));
+    assert!(confidence(&stop(own + 0x3000), Class::KernelStackOverflow) < 0.5);
+    let flipped = stop((own + 0x3000) ^ 1 << 40);
+    assert!(says(
+        &flipped,
+        Class::ProcessorHardware,
+        "one flipped bit (bit 40) away from the stack of processor 0"
+    ));
 }
 
 #[test]
@@ -151,12 +155,6 @@ fn damaged_pool_names_who_handed_it_over_and_a_broken_cookie_is_a_function_of_it
     let cookie = Fake::new(0x139, [2, 0, 0, 0]).stack(&["nt!KeBugCheckEx", "guilty.sys"]);
     assert_eq!(lead(&cookie).0, Class::DriverBug);
     assert_eq!(lead(&Fake::new(0x19, [0x20, 0, 0, 0])).1, None);
-}
-
-fn registers(rcx: u64) -> X64Registers {
-    let mut registers = X64Registers::default();
-    registers.gpr[1] = rcx;
-    registers
 }
 
 /// `mov eax,[rcx+10h]`

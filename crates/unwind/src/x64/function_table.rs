@@ -1,43 +1,11 @@
 //! The function table: which unwind data belongs to an address. (Microsoft, "x64 exception handling", RUNTIME_FUNCTION.)
 
+use super::function::{Function, LONGEST_CHAIN, SIZE, resolve};
 use super::unwind_info::{self, UnwindInfo};
 use crate::{ImageView, Refusal};
 
-/// Bytes in a `RUNTIME_FUNCTION`.
-const SIZE: u32 = 12;
-
 /// So many entries are read at once at the end of a search.
 const AT_ONCE: u32 = 8;
-
-/// A chain of entries is at most this long; Windows draws the same line.
-pub(crate) const LONGEST_CHAIN: usize = 32;
-
-/// One `RUNTIME_FUNCTION`; all RVAs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Function {
-    pub(crate) begin: u32,
-    pub(crate) end: u32,
-    /// Of the unwind data; with bit 0 set, of another entry to use instead.
-    pub(crate) info: u32,
-}
-
-impl Function {
-    pub(crate) const fn contains(&self, rva: u32) -> bool {
-        self.begin <= rva && rva < self.end
-    }
-
-    pub(crate) fn read(image: &ImageView<'_>, rva: u32) -> Result<Self, Refusal> {
-        let mut bytes = [0; SIZE as usize];
-        image.read(rva, &mut bytes).map_err(Refusal::DataMissing)?;
-        Ok(Self::of_bytes(bytes))
-    }
-
-    fn of_bytes(bytes: [u8; SIZE as usize]) -> Self {
-        let (words, _) = bytes.as_chunks::<4>();
-        let word = |at: usize| words.get(at).map_or(0, |word| u32::from_le_bytes(*word));
-        Self { begin: word(0), end: word(1), info: word(2) }
-    }
-}
 
 /// The entry that covers `rva`, by bisection: the table is sorted. Of one that is not, an entry may be missed, but
 /// none is found that does not cover the address.
@@ -76,17 +44,6 @@ fn among(image: &ImageView<'_>, at: u32, count: u32, rva: u32) -> Result<Option<
     let (entries, _) = bytes.as_chunks::<{ SIZE as usize }>();
     let covering = entries.iter().map(|entry| Function::of_bytes(*entry)).find(|entry| entry.contains(rva));
     covering.map(|function| resolve(image, function)).transpose()
-}
-
-/// Follows entries that only name another one.
-pub(crate) fn resolve(image: &ImageView<'_>, mut function: Function) -> Result<Function, Refusal> {
-    for _ in 0..LONGEST_CHAIN {
-        if function.info & 1 == 0 {
-            return Ok(function);
-        }
-        function = Function::read(image, function.info & !1)?;
-    }
-    Err(Refusal::ChainTooLong)
 }
 
 /// The entry a chained one belongs to: the function's own.

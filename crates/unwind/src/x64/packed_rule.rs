@@ -1,7 +1,7 @@
 //! A rule in the form it is kept in: with what it hangs on, one cache line.
 
-use super::rule::{NONVOLATILE_XMM, Rule};
-use super::step::{X64Caller, X64Frame};
+use super::frame::{NONVOLATILE_XMM, X64Caller, X64Frame};
+use super::rule::Rule;
 use crate::{ImageView, Refusal, Stands};
 use stopcode_base::{Memory, VirtAddr, X64Registers};
 

@@ -2,18 +2,14 @@
 //! alone, so that it can be kept for the next frame that stands there.
 
 use super::epilog::{self, Epilog, Free, Leave, Reading};
-use super::function_table::{self, Function, LONGEST_CHAIN};
-use super::step::{MachineFrame, X64Caller, X64Frame};
+use super::frame::{MachineFrame, NONVOLATILE, NONVOLATILE_XMM, X64Caller, X64Frame};
+use super::function::{Function, LONGEST_CHAIN};
+use super::function_table;
 use super::unwind_info::{self, Op, UnwindInfo};
 use crate::{ImageView, Refusal, Stands};
 use stopcode_base::{Memory, Miss, VirtAddr, X64Registers};
 
 const RSP: usize = X64Registers::RSP;
-
-/// rbx, rsp, rbp, rsi, rdi, r12 to r15: what a function gives back as it got it.
-pub(super) const NONVOLATILE: u16 = 0xf0f8;
-/// xmm6 to xmm15.
-pub(super) const NONVOLATILE_XMM: u16 = 0xffc0;
 
 /// What a place is counted from: the stack pointer as it stands, or what a register keeps of an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,9 @@
 //! Rules that were found are kept: a thread's stack goes through the same few calls as the next one's.
 
+use super::frame::{X64Caller, X64Frame};
 use super::packed_rule::{Key, PackedRule};
 use super::rule::Rule;
-use super::step::{self, X64Caller, X64Frame};
+use super::step;
 use crate::{ImageView, Refusal, Stands};
 use std::cell::{Cell, OnceCell};
 use stopcode_base::Memory;

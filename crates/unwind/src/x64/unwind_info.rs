@@ -1,7 +1,7 @@
 //! `UNWIND_INFO`: what a prologue did, told backwards. (Microsoft, "x64 exception handling"; version 2 as compilers
 //! since Visual Studio 2019 write it, with codes that say where the epilogues are.)
 
-use super::function_table::{self, Function};
+use super::function::{self, Function};
 use crate::{ImageView, Refusal};
 
 /// `UNW_FLAG_CHAININFO`: another entry follows the codes, whose codes are to be undone as well.
@@ -195,5 +195,5 @@ impl Iterator for Steps<'_> {
 
 /// The entry a chained one belongs to, with indirect entries followed.
 pub(crate) fn parent(image: &ImageView<'_>, info: &UnwindInfo) -> Result<Option<Function>, Refusal> {
-    info.chained(image)?.map(|function| function_table::resolve(image, function)).transpose()
+    info.chained(image)?.map(|function| function::resolve(image, function)).transpose()
 }
