@@ -285,6 +285,11 @@ impl Machine {
         region::region(&self.core, self.processors(), address)
     }
 
+    /// Every part of the address space that is known, by address.
+    pub fn regions(&self) -> Vec<Fact<Region>> {
+        region::regions(&self.core, self.processors())
+    }
+
     /// The IRP at `address`; missing if that is none, or not in this dump.
     pub fn irp_at(&self, address: VirtAddr) -> Fact<Irp> {
         irp::irp(&self.core, address)

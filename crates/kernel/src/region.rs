@@ -172,6 +172,37 @@ pub(crate) fn region(core: &Core, processors: &[Processor], address: VirtAddr) -
     }
 }
 
+/// Every part that is known, each with what says so, by address.
+pub(crate) fn regions(core: &Core, processors: &[Processor]) -> Vec<Fact<Region>> {
+    let variables = BY_VARIABLES.iter().filter_map(|(start, _, _)| {
+        core.kernel_pointer(VirtAddr(core.dump.kdbg()?.get(start).filter(|at| *at != 0)?))
+    });
+    let stacks = processors.iter().flat_map(|processor| {
+        let own = processor.prcb.map(|prcb| of_processor(core, prcb)).unwrap_or_default();
+        let current = processor.registers.as_ref().map(stopcode_base::Registers::stack_pointer);
+        own.into_iter().map(|range| range.low).chain(current).collect::<Vec<_>>()
+    });
+    let limit = core.field("_KTHREAD", "StackLimit");
+    let limit = crashing::thread(core).address.get().zip(limit);
+    let inside = (core.modules.iter().map(|module| module.base))
+        .chain(core.unloaded.iter().map(|module| module.start))
+        .chain(processors.iter().filter_map(|processor| processor.prcb))
+        .chain(stacks)
+        .chain(limit.and_then(|(thread, offset)| core.pointer(thread.plus(offset)).ok()))
+        .chain(variables)
+        .chain(paging::pte_base(core).map(VirtAddr))
+        .chain(WINDOWS_7.iter().map(|(start, _, _)| VirtAddr(*start)))
+        .chain([VirtAddr(0), VirtAddr(Fixed::of(core.arch).shared_user_data)]);
+    let mut found: Vec<Fact<Region>> = inside
+        .map(|at| region(core, processors, at))
+        .filter(|found| found.value().is_some_and(|region| region.kind != RegionKind::NotCanonical))
+        .collect();
+    let bounds = |found: &Fact<Region>| found.value().map(|region| (region.start, region.end));
+    found.sort_by_key(bounds);
+    found.dedup_by_key(|found| bounds(found));
+    found
+}
+
 /// The stack of the thread that ran on the crashed processor, or of another processor's.
 fn stack(core: &Core, address: VirtAddr) -> Option<Fact<Region>> {
     let threads =

@@ -285,3 +285,25 @@ fn a_translation_is_the_same_by_page_tables_and_by_self_map() {
         }
     }
 }
+
+#[test]
+fn the_map_of_the_address_space_is_what_single_addresses_say() {
+    for (kind, machine) in machines(&[], |_| {}) {
+        let regions = machine.regions();
+        let kinds: Vec<RegionKind> = regions.iter().filter_map(|region| Some(region.value()?.kind)).collect();
+        for wanted in [RegionKind::User, RegionKind::Image, RegionKind::Stack, RegionKind::SharedUserData] {
+            assert!(kinds.contains(&wanted), "{kind:?}: {wanted:?}");
+        }
+        assert_eq!(kinds.iter().filter(|kind| **kind == RegionKind::Image).count(), machine.modules().len());
+        let mut before = None;
+        for found in &regions {
+            let region = found.value().unwrap();
+            assert!(before < Some((region.start, region.end)) && region.start < region.end, "{region:?}");
+            before = Some((region.start, region.end));
+            // A narrower part may lie at its start.
+            let at_start = machine.region(region.start);
+            let within = at_start.value().unwrap();
+            assert!(within.start <= region.start && region.start < within.end, "{region:?}: {within:?}");
+        }
+    }
+}
