@@ -93,7 +93,7 @@ impl Witness for MachineWitness<'_> {
     }
     fn first_in(&self, module: &Module, bytes: [u8; 4]) -> Option<VirtAddr> {
         const PAGE: u64 = 0x1000;
-        let pages = u64::from(module.size).min(MOST_SEARCHED) / PAGE;
+        let pages = module.size.min(MOST_SEARCHED) / PAGE;
         (0..pages).find_map(|page| {
             let start = module.base.plus(page * PAGE);
             // What begins at the end of a page goes on in the next.
