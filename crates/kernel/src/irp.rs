@@ -230,7 +230,7 @@ fn driver_of(core: &Core, shape: &Shape, device: VirtAddr) -> Fact<String> {
     const DRIVER_OBJECT: u64 = 8;
     let memory = core.memory();
     if !core.arch.is_kernel(device) {
-        return Fact::missing("no device");
+        return Fact::missing("no device: not an address of the kernel's half");
     }
     let name = || -> Result<Option<String>, stopcode_base::Miss> {
         let driver = core.pointer(device.plus(DRIVER_OBJECT))?;

@@ -248,7 +248,7 @@ fn an_irp_names_the_driver_that_has_it() {
         assert_eq!((irp.thread, irp.stack_count, irp.current_location), (THREAD, 2, 2));
         assert_eq!(irp.locations[1].driver.value().map(String::as_str), Some("\\Driver\\disk"), "{kind:?}");
         assert_eq!((irp.locations[1].major, irp.locations[1].control), (3, 0xe1));
-        assert_eq!(reason(&irp.locations[0].driver), "no device");
+        assert_eq!(reason(&irp.locations[0].driver), "no device: not an address of the kernel's half");
         assert!(reason(&machine.irp_at(VirtAddr(DEVICE))).contains("is no IRP"));
     }
 }
