@@ -36,10 +36,6 @@ fn main() -> anyhow::Result<()> {
             evaluate::planted(first.parse().context(USAGE)?, count.parse().context(USAGE)?)
         }
         ["fit", "--from", shared] => evaluate::fit_weights(&PathBuf::from(shared)),
-        ["--help" | "-h" | "help"] => {
-            println!("{USAGE}");
-            Ok(())
-        }
         _ => bail!("{USAGE}"),
     }
 }

@@ -22,6 +22,15 @@ pub(crate) enum Standing {
     ThirdParty,
 }
 
+/// Whether Windows wrote the dump and went on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Live {
+    Yes,
+    /// The code is one that Windows reports without stopping, too.
+    Perhaps,
+    No,
+}
+
 /// The stop code, understood.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
@@ -68,6 +77,20 @@ impl<'w> Facts<'w> {
             exception: OnceCell::new(),
             context: OnceCell::new(),
             instruction: OnceCell::new(),
+        }
+    }
+
+    /// By what the dump or the text says of itself, else by the stop code.
+    pub(crate) fn live(&self) -> Live {
+        let known = self.stop.as_ref().and_then(|stop| knowledge::bug_check(stop.base));
+        match (self.witness.system().live.get(), known) {
+            (Some(true), _) => Live::Yes,
+            (None, Some(known)) if known.live_dump => {
+                // Such names are given to reports only.
+                let only = known.name.contains("LIVEDUMP") || known.name.contains("LIVE_DUMP");
+                if only { Live::Yes } else { Live::Perhaps }
+            }
+            (Some(false) | None, _) => Live::No,
         }
     }
 

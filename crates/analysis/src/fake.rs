@@ -79,6 +79,7 @@ impl Fake {
                 features: None,
                 fingerprint: None,
                 hypervisor: unknown(),
+                live: unknown(),
             },
             exception: None,
             context: None,
@@ -265,6 +266,12 @@ impl Fake {
     /// A remark.
     pub(crate) fn remark(mut self, topic: Topic, text: &str) -> Self {
         self.remarks.push(Remark { topic, text: text.to_owned() });
+        self
+    }
+
+    /// A live dump, or a crash.
+    pub(crate) fn live(mut self, live: bool) -> Self {
+        self.system.live = Fact::known(live, "told so");
         self
     }
 

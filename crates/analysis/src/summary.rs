@@ -1,6 +1,6 @@
 //! Two or three sentences: what happened, what it most likely was, how sure.
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Live};
 use crate::verdict::{Class, Hypothesis, confidence_words};
 
 pub(crate) fn summary(facts: &Facts<'_>, hypotheses: &[Hypothesis]) -> String {
@@ -14,8 +14,12 @@ pub(crate) fn summary(facts: &Facts<'_>, hypotheses: &[Hypothesis]) -> String {
 fn what_happened(facts: &Facts<'_>) -> String {
     let Some(stop) = &facts.stop else { return "No stop code could be read.".to_owned() };
     let name = stop.name.as_deref().unwrap_or("a code that is not Microsoft's");
-    let live = stopcode_knowledge::bug_check(stop.base).is_some_and(|known| known.live_dump);
-    let verb = if live { "reported" } else { "stopped with" };
+    let live = facts.live();
+    let verb = match live {
+        Live::Yes => "wrote a live report of",
+        Live::Perhaps => "reported",
+        Live::No => "stopped with",
+    };
     let mut text = format!("Windows {verb} {:#x} ({name})", stop.base);
     if let Some(exception) = facts.exception() {
         let status = stopcode_knowledge::ntstatus(exception.code).map(|s| s.name);
@@ -28,8 +32,10 @@ fn what_happened(facts: &Facts<'_>) -> String {
         text.push_str(&format!(", {} after start", duration(uptime)));
     }
     text.push('.');
-    if live {
-        text.push_str(" It can write such a report and go on.");
+    match live {
+        Live::Yes => text.push_str(" It went on running: this is no crash."),
+        Live::Perhaps => text.push_str(" It can write such a report and go on."),
+        Live::No => {}
     }
     text
 }

@@ -34,6 +34,8 @@ pub enum Topic {
     Product,
     /// The image that WinDbg itself blamed. Evidence at most, never an answer.
     DebuggerBlame,
+    /// The service of the driver that the debugger found holding the power request of a 0x9F.
+    RequestHolder,
     /// A result of `!chkimg`: code bytes that differ from the image.
     CodeMismatch,
     /// `MCi_STATUS` of a machine check, in hex.

@@ -42,6 +42,8 @@ pub struct System {
     pub features: Option<u32>,
     /// Whether a hypervisor ran below Windows.
     pub hypervisor: Fact<Hypervisor>,
+    /// True for a live dump: Windows wrote it and went on.
+    pub live: Fact<bool>,
 }
 
 /// What runs below Windows.

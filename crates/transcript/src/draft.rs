@@ -154,6 +154,8 @@ pub(crate) struct Draft {
     pub(crate) processor_name: Option<String>,
     pub(crate) machine_parts: BTreeMap<&'static str, String>,
     pub(crate) hypervisor: Said<Hypervisor>,
+    /// A live dump, or a crash.
+    pub(crate) live: Said<bool>,
     pub(crate) exception_code: Option<u32>,
     pub(crate) exception_address: Option<u64>,
     pub(crate) exception_parameters: BTreeMap<u32, u64>,
@@ -272,7 +274,8 @@ impl Draft {
             uptime,
             crash_time,
             processor_name,
-            hypervisor
+            hypervisor,
+            live
         );
         fill!(
             exception_code,

@@ -1,13 +1,16 @@
 //! Fields of `!analyze` (`NAME: value`) and register dumps.
 
-use crate::draft::{Origin, RawModule, RegisterSet};
+use crate::draft::{Draft, Origin, RawModule, RegisterSet};
 use crate::frame::Layout;
 use crate::reader::{Mode, Reader};
-use crate::scan::{field, number, prompt};
+use crate::scan::{field, number, prompt, strip_prefix_ci};
 use crate::site::{self, Site};
 use crate::stacks;
 use stopcode_analysis::Topic;
 use stopcode_base::Arch;
+
+/// `LiveDumpGeneratedDump` of the dump header's attributes.
+const LIVE_DUMP: u64 = 1 << 4;
 
 /// Reads the field `name` at line `at`; the number of lines it takes.
 pub(crate) fn read(reader: &mut Reader<'_>, at: usize, name: &str, value: &str) -> usize {
@@ -52,7 +55,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: usize, name: &str, value: &str) 
     }
     crash_field(reader, name, value, first);
     system_field(reader, name, value, first);
-    blame_field(reader, name, value, first);
+    blame_field(reader, name, first);
     // A value in the next line belongs to the fields that are known to put it there; all others end with the line.
     if lines > 1 && !takes_next_line(name) { 1 } else { lines }
 }
@@ -140,6 +143,10 @@ fn system_field(reader: &mut Reader<'_>, name: &str, value: &str, first: &str) {
                 draft.os_version.get_or_insert((first.to_owned(), source));
             }
         }
+        "DUMP_FILE_ATTRIBUTES" => {
+            let live = number(first).map(|attributes| attributes & LIVE_DUMP != 0);
+            draft.live = draft.live.or(live.map(|live| (live, "DUMP_FILE_ATTRIBUTES")));
+        }
         "OSBUILD" => draft.build = draft.build.or(first.parse().ok()),
         "OSPLATFORM_TYPE" => draft.arch = draft.arch.or(arch(first)),
         "CPU_COUNT" => {
@@ -184,7 +191,7 @@ pub(crate) fn arch(word: &str) -> Option<Arch> {
 }
 
 /// Fields on whom the debugger blames.
-fn blame_field(reader: &mut Reader<'_>, name: &str, value: &str, first: &str) {
+fn blame_field(reader: &mut Reader<'_>, name: &str, first: &str) {
     let draft = &mut reader.draft;
     match name {
         "IMAGE_NAME" if !first.is_empty() => {
@@ -194,9 +201,12 @@ fn blame_field(reader: &mut Reader<'_>, name: &str, value: &str, first: &str) {
         "MODULE_NAME" if !first.is_empty() => {
             draft.blamed_module.get_or_insert_with(|| first.to_owned());
         }
-        "SYMBOL_NAME" | "FAILURE_BUCKET_ID" if !value.is_empty() => {
-            draft.remark(Topic::DebuggerBlame, format!("{name}: {value}"));
+        "SYMBOL_NAME" => {
+            if let Some((module, _)) = first.split_once(['!', '+']).filter(|(module, _)| !module.is_empty()) {
+                draft.blamed_module.get_or_insert_with(|| module.to_owned());
+            }
         }
+        "FAILURE_BUCKET_ID" | "BUCKET_ID" => bucket(draft, first),
         "DEBUG_FLR_IMAGE_TIMESTAMP" => {
             let stamp = number(first).and_then(|stamp| u32::try_from(stamp).ok()).filter(|stamp| *stamp != 0);
             draft.blamed_stamp = draft.blamed_stamp.or(stamp);
@@ -205,6 +215,26 @@ fn blame_field(reader: &mut Reader<'_>, name: &str, value: &str, first: &str) {
             draft.blamed_version.get_or_insert_with(|| first.to_owned());
         }
         _ => {}
+    }
+}
+
+/// The debugger's bucket: `AV_driver!Function`, `0x5A_c0000428_IMAGE_driver.sys`, `LKD_0x141_Tdr:6_IMAGE_driver.sys_Arch`,
+/// `0x9F_3_POWER_DOWN_Service_IMAGE_pci.sys`, whose service is the driver that the debugger found in the power request.
+fn bucket(draft: &mut Draft, value: &str) {
+    if value.starts_with("LKD_") {
+        draft.live.get_or_insert((true, "FAILURE_BUCKET_ID"));
+    }
+    let Some((before, image)) = value.split_once("_IMAGE_") else { return };
+    let end = image.find(".sys").or_else(|| image.find(".exe")).or_else(|| image.find(".dll"));
+    if let Some(image) = end.and_then(|end| image.get(..end + 4)) {
+        draft.image_name(image);
+        draft.blamed_image.get_or_insert_with(|| image.to_owned());
+    }
+    let holder = strip_prefix_ci(before, "0x9F_3_").map(|rest| {
+        ["POWER_DOWN_", "POWER_UP_"].iter().find_map(|words| rest.strip_prefix(words)).unwrap_or(rest)
+    });
+    if let Some(holder) = holder.filter(|holder| !holder.is_empty()) {
+        draft.remark(Topic::RequestHolder, holder);
     }
 }
 

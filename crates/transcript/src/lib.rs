@@ -14,6 +14,7 @@ mod crash;
 mod decode;
 mod draft;
 mod fields;
+mod flat;
 mod frame;
 mod lines;
 mod machine;
@@ -21,6 +22,7 @@ mod modules;
 mod names;
 mod prose;
 mod reader;
+mod reports;
 mod scan;
 mod settle;
 mod site;
@@ -53,12 +55,13 @@ pub struct NotATranscript {
 
 impl NotATranscript {
     /// What would have been a crash.
-    pub const LOOKED_FOR: [&str; 6] = [
+    pub const LOOKED_FOR: [&str; 7] = [
         "the heading and arguments of !analyze (NAME (7f), Arg1: to Arg4:)",
         "BUGCHECK_CODE and BUGCHECK_P1 to P4",
         "a BugCheck 7F, {…} line",
         "the output of .bugcheck",
         "a line with a stop code and its four arguments in brackets",
+        "a problem report or an event (BCCode, LiveKernelEvent, BugcheckCode)",
         "a stack (STACK_TEXT, or k, kb, kn, kv)",
     ];
 }

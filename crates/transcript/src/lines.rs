@@ -1,6 +1,8 @@
 //! Text → clean lines: what forums, mail programs and web pages did to the text is taken back here, once,
 //! so that no parser behind has to know of it.
 
+use crate::flat;
+
 /// The lines of a text, cleaned. Runs of blank lines are one blank line.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
@@ -17,8 +19,8 @@ impl Lines {
         for raw in text.split('\n').flat_map(|line| line.trim_end_matches('\r').split(is_break)) {
             line.clear();
             unescape(raw, &mut line);
-            for part in line.split('\n') {
-                lines.push(unquoted(part));
+            for part in line.split('\n').flat_map(|part| flat::lines(unquoted(part))) {
+                lines.push(part);
             }
         }
         if lines.starts.last().is_some_and(|start| *start as usize == lines.text.len()) {

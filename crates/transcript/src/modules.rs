@@ -3,7 +3,7 @@
 use crate::draft::{Draft, RawModule};
 use crate::names::Names;
 use crate::reader::{Mode, Reader};
-use crate::scan::{Column, after, column, date, number, prompt, strip_prefix_ci};
+use crate::scan::{Column, after, column, contains_ci, date, number, prompt, strip_prefix_ci};
 use crate::site::is_user;
 use stopcode_base::{Fact, FileTime, VirtAddr, file_name};
 use stopcode_kernel::{Module, System, UnloadedModule};
@@ -197,7 +197,10 @@ pub(crate) fn symbol_message(reader: &mut Reader<'_>, line: &str) -> bool {
         }
         return true;
     }
-    if strip_prefix_ci(line, "Probably caused by").is_some() {
+    // WinDbg's line, and that of a program that many ask instead.
+    if strip_prefix_ci(line, "Probably caused by").is_some()
+        || contains_ci(line, "probably caused by the following module:")
+    {
         let culprit =
             line.split_once(':').map_or("", |(_, rest)| rest).split_whitespace().next().unwrap_or_default();
         if !culprit.is_empty() {

@@ -189,6 +189,7 @@ fn system(draft: &Draft) -> System {
         firmware: joined(&["bios vendor", "bios version", "bios date"]),
         features: None,
         hypervisor: fact(draft.hypervisor.as_ref(), "the text does not tell"),
+        live: fact(draft.live.as_ref(), "the text does not tell"),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Where a text tells the stop code: the heading of `!analyze`, its newer fields, `BugCheck 7F, {…}`, `.bugcheck`,
-//! the blue screen, the event log, BlueScreenView.
+//! the blue screen, the event log's sentence, and the lists that [`reports`] knows.
 
 use crate::draft::Stop;
 use crate::frame;
 use crate::lines::Lines;
-use crate::scan::{after, contains_ci, field, find_ci, hex, number, prompt, strip_prefix_ci};
+use crate::reports;
+use crate::scan::{contains_ci, field, find_ci, hex, number, prompt, strip_prefix_ci};
 use stopcode_knowledge as knowledge;
 
 /// A stop found in the text.
@@ -35,7 +36,7 @@ pub(crate) fn read(lines: &Lines, at: usize) -> Option<Found> {
         .or_else(|| heading(lines, at, line))
         .or_else(|| fields(lines, at, line))
         .or_else(|| bugcheck_command(lines, at, line))
-        .or_else(|| blue_screen_view(lines, at, line))
+        .or_else(|| reports::read(lines, at))
         .or_else(|| parenthesised(lines, at, line))
         .or_else(|| list_of_arguments(lines, at, line))
 }
@@ -242,25 +243,6 @@ fn bugcheck_command(lines: &Lines, at: usize, line: &str) -> Option<Found> {
         }
     }
     None
-}
-
-/// BlueScreenView: `Bug Check Code    : 0x0000000a`, `Parameter 1       : 00000000`00000028`.
-fn blue_screen_view(lines: &Lines, at: usize, line: &str) -> Option<Found> {
-    let code = leading_code(after(line, "Bug Check Code").or_else(|| after(line, "Bugcheck Code"))?)?;
-    let mut stop = Stop { code, arguments: [None; 4] };
-    let mut used = 1;
-    let labels = ["Parameter 1", "Parameter 2", "Parameter 3", "Parameter 4"];
-    for below in 1..=8 {
-        let next = lines.trimmed(at + below);
-        for (slot, label) in stop.arguments.iter_mut().zip(labels) {
-            if let Some(value) = after(next, label).and_then(|value| number(value.split_whitespace().next()?))
-            {
-                *slot = Some(value);
-                used = below + 1;
-            }
-        }
-    }
-    stop.has_arguments().then_some(Found { stop, source: "a list of parameters", lines: used, wide: None })
 }
 
 /// A code with four arguments in round brackets, on a line about a stop: the blue screen's own

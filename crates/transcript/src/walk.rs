@@ -49,6 +49,7 @@ impl Walk<'_> {
             return 1;
         }
         self.banner(line);
+        self.liveness(line);
         if let Some(prompt) = prompt(line) {
             self.reader.command(prompt);
             return 1;
@@ -93,6 +94,20 @@ impl Walk<'_> {
             self.reader.draft.width(wide);
         }
         found.lines
+    }
+
+    /// Where the report or the dump lay tells whether Windows went on; its sentence in the event log, that it did not.
+    fn liveness(&mut self, line: &str) {
+        const LIVE: [&str; 2] = ["LiveKernelEvent", "LiveKernelReports"];
+        const STOPPED: [&str; 2] = ["rebooted from a bugcheck", "*** STOP:"];
+        let live = if LIVE.iter().any(|word| contains_ci(line, word)) {
+            (true, "the text names a live kernel report")
+        } else if STOPPED.iter().any(|words| contains_ci(line, words)) {
+            (false, "the text says that the machine stopped")
+        } else {
+            return;
+        };
+        self.reader.draft.live.get_or_insert(live);
     }
 
     /// A banner of the debugger ends the crash before it, if that has its stop.

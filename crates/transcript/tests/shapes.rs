@@ -358,3 +358,62 @@ fn nothing_to_find() {
     assert!(text.contains("BUGCHECK_CODE") && text.contains("2 lines"), "{text}");
     assert!(parse(b"").is_err());
 }
+
+/// What people paste who never opened a debugger.
+#[test]
+fn reports_of_windows_and_of_other_programs() {
+    let live = one(
+        "Problem Event Name: LiveKernelEvent\nCode: 141\nParameter 1: ffffae8d57fc1010\nParameter 2: fffff8037b2c5c30\nParameter 3: 0\nParameter 4: 22d4\nOS version: 10_0_19041",
+    );
+    assert_eq!(
+        live.stop(),
+        Some(StopCode { code: 0x141, arguments: [0xffff_ae8d_57fc_1010, 0xffff_f803_7b2c_5c30, 0, 0x22d4] })
+    );
+    assert_eq!(live.system().live.get(), Some(true));
+    let event = one(
+        "The computer has rebooted from a bugcheck.  The bugcheck was: 0x00000124 (0x0000000000000000, 0xffffe001a3b4c028, 0x00000000b2000000, 0x0000000000030005). A dump was saved in: C:\\Windows\\MEMORY.DMP.",
+    );
+    assert_eq!((event.stop().unwrap().code, event.system().live.get()), (0x124, Some(false)));
+    let asked = one("\
+crash dump file: C:\\Windows\\Minidump\\051020-9359-01.dmp
+This was probably caused by the following module: exvideo.sys (exvideo+0x8a1f2c)
+Bugcheck code: 0xD1 (0xFFFFF80012341234, 0x2, 0x0, 0xFFFFF8001ABC1234)
+Error: DRIVER_IRQL_NOT_LESS_OR_EQUAL");
+    assert_eq!(asked.stop().unwrap().code, 0xd1);
+    let blamed: Vec<&str> = asked.remarks().iter().map(|remark| remark.text.as_str()).collect();
+    assert!(blamed.iter().any(|text| text.contains("exvideo.sys")), "{blamed:?}");
+}
+
+/// A page that lost its line breaks.
+#[test]
+fn an_analysis_on_one_line() {
+    let crash = one("\
+kd> !analyze -v * * * Bugcheck Analysis * * *
+CRITICAL_SERVICE_FAILED (5a) Arguments: Arg1: 0000000000000001 Arg2: ffffd80f4bfe7070 Arg3: ffffb00b0513d320 Arg4: ffffffffc0000428 Debugging
+Details: ------------------ DUMP_FILE_ATTRIBUTES: 0x8 BUILD_VERSION_STRING: 10.0.14393.1770 (rs1_release.170917-1700)
+PROCESS_NAME: System CURRENT_IRQL: 0 IMAGE_NAME: filecrypt.sys FAILURE_BUCKET_ID: 0x5A_c0000428_IMAGE_filecrypt.sys");
+    let arguments = [1, 0xffff_d80f_4bfe_7070, 0xffff_b00b_0513_d320, 0xffff_ffff_c000_0428];
+    assert_eq!(crash.stop(), Some(StopCode { code: 0x5a, arguments }));
+    assert_eq!(crash.system().build, Some(14393));
+    assert_eq!(crash.system().live.get(), Some(false));
+}
+
+/// What the debugger's bucket and symbol say of whom it blames.
+#[test]
+fn blame_is_an_image_and_nothing_else() {
+    let of = |fields: &str| {
+        one(&format!(
+            "DRIVER_POWER_STATE_FAILURE (9f)\nArguments:\nArg1: 3\nArg2: 1\nArg3: 2\nArg4: 3\n\n{fields}"
+        ))
+    };
+    let named = of(
+        "SYMBOL_NAME:  pci!PciX+1\nMODULE_NAME: pci\nIMAGE_NAME:  pci.sys\nFAILURE_BUCKET_ID:  0x9F_3_POWER_DOWN_Some_Card_IMAGE_pci.sys",
+    );
+    assert_eq!(remarks(&named, Topic::DebuggerBlame), ["pci.sys"]);
+    assert_eq!(remarks(&named, Topic::RequestHolder), ["Some_Card"]);
+    let by_bucket = of("FAILURE_BUCKET_ID:  LKD_0x141_Tdr:6_IMAGE_exvideo.sys_Arch");
+    assert_eq!(remarks(&by_bucket, Topic::DebuggerBlame), ["exvideo.sys"]);
+    assert_eq!(by_bucket.system().live.get(), Some(true));
+    let by_symbol = of("SYMBOL_NAME:  exdriver!Work+12\nFAILURE_BUCKET_ID:  AV_exdriver!Work");
+    assert_eq!(remarks(&by_symbol, Topic::DebuggerBlame), ["exdriver.sys"]);
+}

@@ -1,4 +1,4 @@
-//! Hangs and watchdogs: 0x101, 0x133, 0x1CA, 0x1DB, 0x1C8, 0xE2. What did not go on, and who was asked to stop it?
+//! Hangs and watchdogs: 0x101, 0x133, 0x1CA, 0x1DB, 0x1C8, 0x11C8, 0xE2. What did not go on, and who was asked to stop it?
 
 use super::{driver_cause, firmware, processor};
 use crate::facts::{Facts, Standing, standing};
@@ -15,7 +15,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         0x101 => clock_watchdog(facts, findings),
         0x133 => dpc_watchdog(facts, findings),
         0x1ca | 0x1db => starved(facts, findings),
-        0x1c8 => power_button(facts, findings),
+        0x1c8 | 0x11c8 => power_button(facts, findings),
         0xe2 => {
             let text = "MANUALLY_INITIATED_CRASH: somebody pressed the keys or called for it";
             findings.supports(
@@ -27,7 +27,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
-fn person() -> Suspect {
+pub(super) fn person() -> Suspect {
     Suspect { kind: SuspectKind::Person, module: None, name: "somebody at the machine".to_owned() }
 }
 
@@ -139,7 +139,8 @@ fn starved(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// The owner held the button because nothing went on: no driver is accused by that.
 fn power_button(facts: &Facts<'_>, findings: &mut Findings) {
-    let text = "MANUALLY_INITIATED_POWER_BUTTON_HOLD: the power button was held until Windows wrote this dump; nothing crashed";
+    let name = facts.stop.as_ref().and_then(|stop| stop.name.clone()).unwrap_or_default();
+    let text = format!("{name}: the power button was held until Windows wrote this dump; nothing crashed");
     findings.supports(
         &Cause::by(Class::IntentionalOrTest, person()),
         evidence(Basis::Arguments, weights::STRONG, text).shown_by(".bugcheck"),

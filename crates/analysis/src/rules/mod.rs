@@ -10,6 +10,7 @@ mod foreign;
 mod hang;
 mod hardware;
 mod integrity;
+mod live;
 mod memory_manager;
 mod opcode;
 mod own_act;
@@ -34,7 +35,7 @@ use stopcode_knowledge::{self as knowledge, Category};
 type Rule = fn(&Facts<'_>, &mut Findings);
 
 /// In this order: a rule may look at what earlier ones found (`environment` weighs against all of them).
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 19] = [
     verifier::rule,
     own_act::rule,
     integrity::rule,
@@ -45,6 +46,7 @@ const RULES: [Rule; 18] = [
     bits::rule,
     video::rule,
     hang::rule,
+    live::rule,
     power::rule,
     hardware::rule,
     process::rule,

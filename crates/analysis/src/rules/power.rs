@@ -5,6 +5,7 @@ use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class};
 use crate::weights;
+use crate::witness::Topic;
 use stopcode_base::VirtAddr;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
@@ -47,6 +48,7 @@ fn driver_power_state(facts: &Facts<'_>, findings: &mut Findings) {
     findings.supports(&Cause::of(Class::DriverBug), item(weights::SLIGHT));
     findings.supports(&Cause::of(Class::DeadlockOrHang), item(weights::NOTED));
     holder(facts, findings);
+    told_holder(facts, findings);
     let Some(stack) = facts.judged() else { return };
     if let Some((standee, image)) = facts
         .standees(stack)
@@ -61,6 +63,18 @@ fn driver_power_state(facts: &Facts<'_>, findings: &mut Findings) {
             &driver_cause(facts, image),
             evidence(Basis::Stack, weights::SLIGHT, text).shown_by("k"),
         );
+    }
+}
+
+/// The same as a debugger read it, in pasted text.
+fn told_holder(facts: &Facts<'_>, findings: &mut Findings) {
+    for remark in facts.witness.remarks().iter().filter(|remark| remark.topic == Topic::RequestHolder) {
+        let image = super::image_of_driver(&remark.text);
+        let text =
+            format!("the debugger's bucket names {} as the driver that holds the power request", remark.text);
+        let weight = if standing(&image) == Standing::ThirdParty { weights::CLEAR } else { weights::SLIGHT };
+        let item = evidence(Basis::Arguments, weight, text).shown_by("!analyze -v");
+        findings.supports(&driver_cause(facts, &image), item);
     }
 }
 

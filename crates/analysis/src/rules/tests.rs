@@ -290,6 +290,28 @@ fn graphics_names_the_driver_in_its_argument_and_no_other_code_does() {
     assert!(of(&power, Class::GpuDriverOrHardware).is_none());
 }
 
+/// What a live report is about, who asked for it, and whether it is one at all.
+#[test]
+fn live_reports_are_told_from_crashes() {
+    for (code, class) in [
+        (0x161, Class::IntentionalOrTest),
+        (0x11c8, Class::IntentionalOrTest),
+        (0x21c8, Class::IntentionalOrTest),
+        (0x1a3, Class::DeadlockOrHang),
+        (0x1cc, Class::DeadlockOrHang),
+        (0x193, Class::GpuDriverOrHardware),
+    ] {
+        assert_eq!(lead(&Fake::new(code, [0; 4])).0, class, "{code:#x}");
+    }
+    let told = |fake: Fake| judge(&fake).summary;
+    let hardware = || Fake::new(0x124, [0; 4]);
+    assert!(told(hardware()).contains("It can write such a report and go on."));
+    assert!(told(hardware().live(true)).contains("this is no crash"));
+    assert!(told(hardware().live(false)).starts_with("Windows stopped with 0x124"));
+    assert!(told(Fake::new(0x1cc, [0; 4])).contains("this is no crash"));
+    assert!(told(Fake::new(0xd1, [0; 4])).starts_with("Windows stopped with 0xd1"));
+}
+
 #[test]
 fn the_power_button_accuses_nobody_and_a_clock_watchdog_the_processor() {
     let button = judge(&Fake::new(0x1c8, [0; 4]));
@@ -405,6 +427,14 @@ fn a_debuggers_blame_counts_little_and_never_for_windows() {
     assert!(says(&blamed("guilty.sys"), Class::DriverBug, "blames guilty.sys"));
     assert!(lead(&blamed("guilty.sys")).2 < 0.8);
     assert!(judge(&blamed("ntkrnlmp.exe")).hypotheses.iter().all(|h| h.class != Class::OsBug));
+}
+
+/// The bucket of a 0x9F names whose driver the debugger found in the request, beside the bus that it blames.
+#[test]
+fn the_holder_of_a_power_request_is_named_in_text_as_well() {
+    let told = |name| Fake::new(0x9f, [3, 1, 2, 3]).text().remark(Topic::RequestHolder, name);
+    assert_eq!(lead(&told("Guilty")).1.as_deref(), Some("guilty.sys"));
+    assert_ne!(lead(&told("pci")).1.as_deref(), Some("pci.sys"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::core::Core;
 use crate::facts::{Hypervisor, System};
 use stopcode_base::{Arch, Fact};
-use stopcode_dump::{Content, CpuidRecord, CpuidSource, Dump, ProcessorKey, Smbios};
+use stopcode_dump::{Attributes, Content, CpuidRecord, CpuidSource, Dump, ProcessorKey, Smbios};
 use stopcode_knowledge as knowledge;
 
 /// A later year has no form in RFC 3339, and no dump.
@@ -41,6 +41,10 @@ pub(crate) fn system(core: &Core) -> System {
         firmware: hardware.smbios.as_ref().and_then(firmware),
         features: hardware.leaf1().map(|leaf| leaf.native[2]),
         hypervisor: hypervisor(core, hardware.leaf1()),
+        live: match header.attributes {
+            Some(set) => Fact::known(set.contains(Attributes::LIVE_DUMP), "attributes in the dump header"),
+            None => Fact::missing("the dump header does not tell"),
+        },
     }
 }
 
