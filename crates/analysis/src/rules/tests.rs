@@ -18,11 +18,36 @@ fn verifier_names_the_nearest_driver_and_nobody_where_there_is_none() {
     assert_eq!(lead(&stop().stack(&KERNEL_STACK)).1, None);
 }
 
+/// A device that reads or writes where it must not is caught by the chipset, in the middle of whatever runs.
+#[test]
+fn a_device_kept_from_memory_is_not_the_driver_that_was_interrupted() {
+    const DEVICE: u64 = 0xffff_e001_2d3a_4060;
+    let stop = || Fake::new(0xe6, [0x26, DEVICE, 0x1000, 6]).stack(&["nt!KeBugCheckEx", "bystander.sys"]);
+    let (class, module, _) = lead(&stop());
+    assert_ne!((class, module.as_deref()), (Class::VerifierDetectedDriverBug, Some("bystander.sys")));
+    let own = stop().module("owner.sys").device(DEVICE, r"\Driver\owner");
+    assert!(says(&own, Class::VerifierDetectedDriverBug, "Driver Verifier"));
+    assert!(judge(&own).hypotheses.iter().any(|h| {
+        h.suspect.as_ref().is_some_and(|suspect| suspect.module.as_deref() == Some("owner.sys"))
+    }));
+}
+
 #[test]
 fn a_driver_that_left_work_behind_is_named_only_by_its_address() {
-    let named = Fake::new(0xce, [0, 0, 0, DRIVERS + 0x10]).module("gone.sys");
-    assert_eq!(lead(&named).1.as_deref(), Some("gone.sys"));
-    assert_eq!(lead(&Fake::new(0xce, [0, 0, 0, DRIVERS + 0x10])).1, None);
+    let (touched, elsewhere) = (DRIVERS + 0x10, 0xffff_e000_0000_1000);
+    for (code, arguments) in [
+        (0xce, [touched, 8, touched, 0]),
+        (0xce, [elsewhere, 0, touched, 0]),
+        (0xd4, [touched, 2, 8, touched]),
+        (0xcb, [touched, 0, elsewhere, 1]),
+    ] {
+        let named = Fake::new(code, arguments).module("gone.sys");
+        assert_eq!(lead(&named).1.as_deref(), Some("gone.sys"), "{code:#x}");
+        assert!(says(&named, Class::DriverBug, "is in gone.sys"));
+        assert_eq!(lead(&Fake::new(code, arguments)).1, None, "{code:#x}");
+    }
+    // The bytes left in pages, and a list of what was locked, are in no driver.
+    assert_eq!(lead(&Fake::new(0xcb, [elsewhere, 0, elsewhere, 1]).module("other.sys")).1, None);
 }
 
 #[test]
