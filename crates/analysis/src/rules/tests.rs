@@ -315,6 +315,46 @@ fn graphics_names_the_driver_in_its_argument_and_no_other_code_does() {
     assert!(of(&power, Class::GpuDriverOrHardware).is_none());
 }
 
+/// A trap that is no double fault says nothing of the stack.
+#[test]
+fn other_traps_are_no_overflows() {
+    for (trap, class) in [
+        (0, Class::DriverBug),
+        (3, Class::DriverBug),
+        (0xd, Class::DriverBug),
+        (0x12, Class::ProcessorHardware),
+    ] {
+        let stop = Fake::new(0x7f, [trap, 0, 0, 0]);
+        assert_eq!(lead(&stop).0, class, "{trap:#x}");
+        assert!(of(&judge(&stop), Class::KernelStackOverflow).is_none(), "{trap:#x}");
+    }
+    let board = judge(&Fake::new(0x7f, [2, 0, 0, 0]));
+    assert!(of(&board, Class::DriverBug).is_none() && of(&board, Class::MemoryHardware).is_some());
+}
+
+#[test]
+fn the_memory_manager_tells_damage_from_misuse() {
+    let stop =
+        |arguments| Fake::new(0x1a, arguments).stack(&["nt!KeBugCheckEx", "nt!MmUnlockPages", "caller.sys"]);
+    assert_eq!(lead(&stop([0x1236, 1, 2, 3])).1.as_deref(), Some("caller.sys"));
+    assert_eq!(lead(&Fake::new(0x1a, [0x1236, 1, 2, 3])).0, Class::DriverBug);
+    // The same page twice, but for one bit.
+    let flipped = stop([0x403, 1, 0x8000_0001_2345_6867, 0x8000_0001_2345_6867 ^ 1 << 21]);
+    assert_eq!(lead(&flipped).0, Class::MemoryHardware);
+    assert!(says(&flipped, Class::MemoryHardware, "differs in one bit, 0x200000"));
+    let other = stop([0x403, 1, 0x8000_0001_2345_6867, 0x8000_0009_8765_4867]);
+    assert!(!says(&other, Class::MemoryHardware, "one bit"));
+}
+
+/// Whatever is called after a watchdog waited for something; graphics has rules of its own.
+#[test]
+fn what_is_called_a_watchdog_is_a_hang() {
+    for code in [0x14f, 0x1cf, 0x1d5, 0x15c] {
+        assert!(of(&judge(&Fake::new(code, [0; 4])), Class::DeadlockOrHang).is_some(), "{code:#x}");
+    }
+    assert!(of(&judge(&Fake::new(0x141, [0; 4])), Class::DeadlockOrHang).is_none());
+}
+
 /// What a live report is about, who asked for it, and whether it is one at all.
 #[test]
 fn live_reports_are_told_from_crashes() {
@@ -323,7 +363,7 @@ fn live_reports_are_told_from_crashes() {
         (0x11c8, Class::IntentionalOrTest),
         (0x21c8, Class::IntentionalOrTest),
         (0x1a3, Class::DeadlockOrHang),
-        (0x1cc, Class::DeadlockOrHang),
+        (0x16b, Class::DeadlockOrHang),
         (0x193, Class::GpuDriverOrHardware),
     ] {
         assert_eq!(lead(&Fake::new(code, [0; 4])).0, class, "{code:#x}");

@@ -14,7 +14,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
     match stop.base {
         code if is_verifiers(code) => caught(facts, findings),
-        0xcb | 0xce | 0xd4 => named(facts, findings),
+        0xcb | 0xce | 0xd3 | 0xd4 => named(facts, findings),
         _ => {}
     }
 }
@@ -83,7 +83,8 @@ fn caught(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
-/// Stops about a driver that went and left something behind: arguments say where its code was.
+/// Stops about a driver that went and left something behind, or whose code was paged out while it was needed: arguments say
+/// where its code was.
 fn named(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
     let name = stop.name.as_deref().unwrap_or_default();
@@ -111,6 +112,9 @@ fn named(facts: &Facts<'_>, findings: &mut Findings) {
                 .at(address),
         );
         return;
+    }
+    if stop.base == 0xd3 {
+        return; // its code was paged out, and it is there still
     }
     let text = format!("{name}: a driver was unloaded, or ended a request, and left work or memory behind");
     findings.supports(
