@@ -17,6 +17,7 @@ mod own_act;
 mod pool;
 mod power;
 mod process;
+mod raised;
 mod reported;
 mod stray;
 mod suspects;
@@ -36,7 +37,7 @@ use stopcode_knowledge::{self as knowledge, Category};
 type Rule = fn(&Facts<'_>, &mut Findings);
 
 /// In this order: a rule may look at what earlier ones found (`environment` weighs against all of them).
-const RULES: [Rule; 20] = [
+const RULES: [Rule; 21] = [
     verifier::rule,
     own_act::rule,
     integrity::rule,
@@ -45,6 +46,7 @@ const RULES: [Rule; 20] = [
     memory_manager::rule,
     pool::rule,
     access::rule,
+    raised::rule,
     bits::rule,
     video::rule,
     hang::rule,

@@ -315,6 +315,23 @@ fn graphics_names_the_driver_in_its_argument_and_no_other_code_does() {
     assert!(of(&power, Class::GpuDriverOrHardware).is_none());
 }
 
+/// An exception that code raises itself is its own, and no hardware's.
+#[test]
+fn a_breakpoint_and_a_division_are_the_codes_own() {
+    let at = VirtAddr(DRIVERS + 0x1000);
+    for status in [0x8000_0003, 0xc000_0420, 0xc000_0094] {
+        let arguments = [u64::from(status), at.0, 0, 0];
+        let own = Fake::new(0x7e, arguments)
+            .stack(&["guilty.sys", "nt!PspSystemThreadStartup"])
+            .fault(at, 0, registers(0), &[0xcc])
+            .status(status);
+        assert_eq!(lead(&own).1.as_deref(), Some("guilty.sys"), "{status:#x}");
+        assert!(says(&own, Class::DriverBug, "the exception is a"), "{status:#x}");
+        let nowhere = judge(&Fake::new(0x7e, arguments).text());
+        assert_eq!(nowhere.hypotheses[0].class, Class::DriverBug);
+    }
+}
+
 /// A trap that is no double fault says nothing of the stack.
 #[test]
 fn other_traps_are_no_overflows() {
