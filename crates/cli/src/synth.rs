@@ -5,6 +5,8 @@ use clap::{Args, Subcommand};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use stopcode_image::Image;
+use stopcode_symbols::StoreFile;
 use stopcode_synth::container::{self, Kind};
 use stopcode_synth::plant::{Class, plant_on};
 use stopcode_synth::{Arch, Hex, Installed, Machine};
@@ -17,6 +19,7 @@ use stopcode_synth::{Arch, Hex, Installed, Machine};
 Examples:
   stopcode synth --machine samples/seed-double-fault.json --kind bitmap-kernel -o seed.dmp
   stopcode synth planted --seed 1 --count 100 -o planted
+  stopcode analyze planted --symbols planted/images --format json
 
 Files that the description names are sought beside it. What is written is invented,
 and the dump does not say so: keep the description with it."
@@ -77,7 +80,8 @@ struct Described {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write machines with a planted fault, each with its twin, and truth.json, which says what is wrong with them.
+    /// Write machines with a planted fault, each with its twin, truth.json, which says what is wrong with them, and under
+    /// images the files of their drivers, as their owners have them: a store for `--symbols`.
     Planted {
         /// The first seed; the same seed gives the same machines.
         #[arg(long, default_value_t = 1)]
@@ -151,11 +155,25 @@ fn planted(
         // The name tells nothing: who is measured may read it.
         let name = format!("{n:06}.dmp");
         save(&machine, kind, &folder.join(&name))?;
+        if let Some((image, bytes)) = truth.file_of_driver(&machine) {
+            keep(&folder.join("images"), image, &bytes)?;
+        }
         truths.insert(name, serde_json::to_value(truth)?);
     }
     let path = folder.join("truth.json");
     let text = serde_json::to_string_pretty(&truths)?;
     Ok(std::fs::write(&path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
+/// Puts an image into a store.
+fn keep(store: &Path, name: &str, bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    let headers = Image::of_file(bytes)?.headers().clone();
+    let file =
+        StoreFile::image(name, headers.time_date_stamp, headers.size_of_image).ok_or("no name for a file")?;
+    let folder = store.join(file.name()).join(file.key());
+    let named = |error| format!("{}: {error}", folder.display());
+    std::fs::create_dir_all(&folder).map_err(named)?;
+    Ok(std::fs::write(folder.join(file.name()), bytes).map_err(named)?)
 }
 
 /// Writes one dump, and leaves no half of one behind.

@@ -57,6 +57,32 @@ fn planted_faults_come_with_their_truth() {
     }
 }
 
+/// The drivers' files come along, each under its own key: with them a flipped opcode is seen as what it is.
+#[test]
+fn the_drivers_of_planted_machines_have_files() {
+    let folder = Folder::new("images");
+    let out = folder.0.display().to_string();
+    let done = stopcode(&["synth", "planted", "--seed", "996000", "--count", "60", "-o", &out]);
+    assert!(done.status.success(), "{done:?}");
+    let text = std::fs::read_to_string(folder.0.join("truth.json")).unwrap();
+    let truths: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let images = folder.0.join("images").display().to_string();
+    let of = |class: &str| {
+        let fitting =
+            truths.iter().filter(|(_, truth)| truth["class"] == class).map(|(name, _)| name.clone());
+        fitting.map(|name| folder.0.join(name).display().to_string()).collect::<Vec<_>>()
+    };
+    for (class, changed) in [("opcode-bit", true), ("bad-jump", false)] {
+        let machines = of(class);
+        assert_eq!(machines.len(), 3, "{class}");
+        for machine in machines {
+            let read = stopcode(&["analyze", "--symbols", &images, &machine]);
+            let text = String::from_utf8_lossy(&read.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(text.contains("code in memory and in its file differ"), changed, "{class}: {text}");
+        }
+    }
+}
+
 /// A mistake names the field, and leaves no file behind.
 #[test]
 fn mistakes_are_named() {

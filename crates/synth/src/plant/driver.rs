@@ -127,7 +127,7 @@ impl Driver {
             name: name.to_owned(),
             base: 0,
             size: 0x6000 + rng.below(0x18) * 0x1000,
-            time_stamp: 0x5600_0000 + rng.below(0x1000_0000) as u32,
+            time_stamp: rng.below(0x1000_0000) as u32,
             text: Vec::new(),
             functions: Vec::new(),
         };
@@ -141,6 +141,9 @@ impl Driver {
 
     /// Adds a function whose frame is `frame` bytes, at most 0x78: a prolog, `body`, an epilog.
     pub(super) fn function(&mut self, frame: u8, body: &[u8]) -> Placed {
+        // Twins may differ in code: what differs is another file, and other files have other stamps.
+        let mixed = |stamp: u32, byte: &u8| (stamp ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        self.time_stamp = body.iter().fold(self.time_stamp, mixed);
         let start = image::TEXT as u64 + self.text.len() as u64;
         self.text.extend([0x48, 0x83, 0xec, frame]);
         self.text.extend(body);
@@ -174,14 +177,16 @@ impl Driver {
 
     /// The module with its file.
     pub(super) fn module(&self) -> Module {
+        // Some day from 2015 to 2024.
+        let time_stamp = 0x5600_0000 + self.time_stamp % 0x1000_0000;
         let mut module = Module {
             path: format!(r"\SystemRoot\System32\drivers\{}", self.name),
             base: Hex(self.base),
             size: Hex(self.size),
-            time_stamp: Hex(self.time_stamp.into()),
+            time_stamp: Hex(time_stamp.into()),
             pdb: Some(Pdb {
                 name: self.name.replace(".sys", ".pdb"),
-                guid: format!("{:032X}", u128::from(self.time_stamp) << 90 | u128::from(self.size)),
+                guid: format!("{:032X}", u128::from(time_stamp) << 90 | u128::from(self.size)),
                 age: 1,
             }),
             ..Module::default()
