@@ -1,4 +1,4 @@
-//! Hangs and watchdogs: 0x101, 0x133, 0x1CA, 0x1DB, 0x1C8, 0x11C8, 0xE2. What did not go on, and who was asked to stop it?
+//! Hangs and watchdogs: 0x101, 0x133, 0x1CA, 0x1DB, 0x1C8, 0x11C8, 0xE2, and all that are called after a watchdog. What did not go on, and who was asked to stop it?
 
 use super::{driver_cause, firmware, processor};
 use crate::facts::{Facts, Standing, standing};
@@ -8,6 +8,7 @@ use crate::weights;
 use crate::witness::Topic;
 use std::collections::BTreeMap;
 use stopcode_kernel::StackKind;
+use stopcode_knowledge as knowledge;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
@@ -23,8 +24,22 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
                 evidence(Basis::Arguments, weights::DECISIVE, text).shown_by(".bugcheck"),
             );
         }
-        _ => {}
+        _ => waited(facts, findings),
     }
+}
+
+/// Any other stop or report that is called after something that did not end in time, where no rule knows more of it.
+fn waited(facts: &Facts<'_>, findings: &mut Findings) {
+    const WORDS: [&str; 5] = ["WATCHDOG", "TIMEOUT", "DEADLOCK", "HUNG", "HANG"];
+    let Some(known) = facts.stop.as_ref().and_then(|stop| knowledge::bug_check(stop.base)) else { return };
+    if findings.causes().next().is_some() || !known.name.split('_').any(|word| WORDS.contains(&word)) {
+        return;
+    }
+    let text = format!("{}: {}", known.name, known.summary.trim_end_matches('.'));
+    findings.supports(
+        &Cause::of(Class::DeadlockOrHang),
+        evidence(Basis::Arguments, weights::MODERATE, text).shown_by(".bugcheck"),
+    );
 }
 
 pub(super) fn person() -> Suspect {

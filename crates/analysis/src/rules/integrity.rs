@@ -1,4 +1,4 @@
-//! Windows found its own code or tables changed (0x109, 0x18C, 0x1CF), and tools that are there to crash or change a kernel.
+//! Windows found its own code or tables changed (0x109, 0x18C), and tools that are there to crash or change a kernel.
 
 use crate::facts::{Facts, Standing};
 use crate::findings::{Cause, Findings, evidence};
@@ -16,7 +16,7 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// Kernel Patch Protection compares code and tables with what they were.
 fn changed(facts: &Facts<'_>, findings: &mut Findings) {
-    let Some(stop) = facts.stop.as_ref().filter(|stop| matches!(stop.base, 0x109 | 0x18c | 0x1cf)) else {
+    let Some(stop) = facts.stop.as_ref().filter(|stop| matches!(stop.base, 0x109 | 0x18c)) else {
         return;
     };
     let what = knowledge::bug_check(stop.base).and_then(|known| known.selected_subcode(&stop.arguments));

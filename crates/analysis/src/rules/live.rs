@@ -1,5 +1,4 @@
-//! Reports that Windows writes while it goes on: live dumps that somebody asked for, and those about something that waited too
-//! long. (0x117, 0x141 and the others about graphics are `video`'s.)
+//! Live dumps that somebody asked for. (Those about something that waited too long are `hang`'s, like the crashes.)
 
 use super::hang::person;
 use crate::facts::Facts;
@@ -11,12 +10,6 @@ use stopcode_knowledge as knowledge;
 /// Written because somebody asked: by a command or a program (0x161), for Storage Replica (0x184), with the keys for a black
 /// screen (0x21C8).
 const ASKED: [u32; 3] = [0x161, 0x184, 0x21c8];
-
-/// Written because something did not end in time.
-const WAITED: [u32; 24] = [
-    0x156, 0x15c, 0x15f, 0x165, 0x166, 0x167, 0x168, 0x16b, 0x16f, 0x179, 0x17c, 0x180, 0x181, 0x182, 0x183,
-    0x1a1, 0x1a3, 0x1a9, 0x1c5, 0x1c9, 0x1cc, 0x1f5, 0x1a4, 0x1a5,
-];
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
@@ -33,8 +26,5 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         let text = "the keys are pressed when the screen stays black: why it did is the question";
         let black = evidence(Basis::Arguments, weights::CLEAR, text).shown_by(".bugcheck");
         findings.supports(&Cause::of(Class::GpuDriverOrHardware), black);
-    }
-    if WAITED.contains(&stop.base) {
-        findings.supports(&Cause::of(Class::DeadlockOrHang), item(weights::CLEAR));
     }
 }

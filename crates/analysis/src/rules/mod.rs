@@ -17,11 +17,13 @@ mod own_act;
 mod pool;
 mod power;
 mod process;
+mod raised;
 mod reported;
 mod stray;
 mod suspects;
 #[cfg(test)]
 mod tests;
+mod trap;
 mod usual;
 mod verifier;
 mod video;
@@ -35,14 +37,16 @@ use stopcode_knowledge::{self as knowledge, Category};
 type Rule = fn(&Facts<'_>, &mut Findings);
 
 /// In this order: a rule may look at what earlier ones found (`environment` weighs against all of them).
-const RULES: [Rule; 19] = [
+const RULES: [Rule; 21] = [
     verifier::rule,
     own_act::rule,
     integrity::rule,
     double_fault::rule,
+    trap::rule,
     memory_manager::rule,
     pool::rule,
     access::rule,
+    raised::rule,
     bits::rule,
     video::rule,
     hang::rule,

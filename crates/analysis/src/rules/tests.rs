@@ -18,11 +18,36 @@ fn verifier_names_the_nearest_driver_and_nobody_where_there_is_none() {
     assert_eq!(lead(&stop().stack(&KERNEL_STACK)).1, None);
 }
 
+/// A device that reads or writes where it must not is caught by the chipset, in the middle of whatever runs.
+#[test]
+fn a_device_kept_from_memory_is_not_the_driver_that_was_interrupted() {
+    const DEVICE: u64 = 0xffff_e001_2d3a_4060;
+    let stop = || Fake::new(0xe6, [0x26, DEVICE, 0x1000, 6]).stack(&["nt!KeBugCheckEx", "bystander.sys"]);
+    let (class, module, _) = lead(&stop());
+    assert_ne!((class, module.as_deref()), (Class::VerifierDetectedDriverBug, Some("bystander.sys")));
+    let own = stop().module("owner.sys").device(DEVICE, r"\Driver\owner");
+    assert!(says(&own, Class::VerifierDetectedDriverBug, "Driver Verifier"));
+    assert!(judge(&own).hypotheses.iter().any(|h| {
+        h.suspect.as_ref().is_some_and(|suspect| suspect.module.as_deref() == Some("owner.sys"))
+    }));
+}
+
 #[test]
 fn a_driver_that_left_work_behind_is_named_only_by_its_address() {
-    let named = Fake::new(0xce, [0, 0, 0, DRIVERS + 0x10]).module("gone.sys");
-    assert_eq!(lead(&named).1.as_deref(), Some("gone.sys"));
-    assert_eq!(lead(&Fake::new(0xce, [0, 0, 0, DRIVERS + 0x10])).1, None);
+    let (touched, elsewhere) = (DRIVERS + 0x10, 0xffff_e000_0000_1000);
+    for (code, arguments) in [
+        (0xce, [touched, 8, touched, 0]),
+        (0xce, [elsewhere, 0, touched, 0]),
+        (0xd4, [touched, 2, 8, touched]),
+        (0xcb, [touched, 0, elsewhere, 1]),
+    ] {
+        let named = Fake::new(code, arguments).module("gone.sys");
+        assert_eq!(lead(&named).1.as_deref(), Some("gone.sys"), "{code:#x}");
+        assert!(says(&named, Class::DriverBug, "is in gone.sys"));
+        assert_eq!(lead(&Fake::new(code, arguments)).1, None, "{code:#x}");
+    }
+    // The bytes left in pages, and a list of what was locked, are in no driver.
+    assert_eq!(lead(&Fake::new(0xcb, [elsewhere, 0, elsewhere, 1]).module("other.sys")).1, None);
 }
 
 #[test]
@@ -290,6 +315,63 @@ fn graphics_names_the_driver_in_its_argument_and_no_other_code_does() {
     assert!(of(&power, Class::GpuDriverOrHardware).is_none());
 }
 
+/// An exception that code raises itself is its own, and no hardware's.
+#[test]
+fn a_breakpoint_and_a_division_are_the_codes_own() {
+    let at = VirtAddr(DRIVERS + 0x1000);
+    for status in [0x8000_0003, 0xc000_0420, 0xc000_0094] {
+        let arguments = [u64::from(status), at.0, 0, 0];
+        let own = Fake::new(0x7e, arguments)
+            .stack(&["guilty.sys", "nt!PspSystemThreadStartup"])
+            .fault(at, 0, registers(0), &[0xcc])
+            .status(status);
+        assert_eq!(lead(&own).1.as_deref(), Some("guilty.sys"), "{status:#x}");
+        assert!(says(&own, Class::DriverBug, "the exception is a"), "{status:#x}");
+        let nowhere = judge(&Fake::new(0x7e, arguments).text());
+        assert_eq!(nowhere.hypotheses[0].class, Class::DriverBug);
+    }
+}
+
+/// A trap that is no double fault says nothing of the stack.
+#[test]
+fn other_traps_are_no_overflows() {
+    for (trap, class) in [
+        (0, Class::DriverBug),
+        (3, Class::DriverBug),
+        (0xd, Class::DriverBug),
+        (0x12, Class::ProcessorHardware),
+    ] {
+        let stop = Fake::new(0x7f, [trap, 0, 0, 0]);
+        assert_eq!(lead(&stop).0, class, "{trap:#x}");
+        assert!(of(&judge(&stop), Class::KernelStackOverflow).is_none(), "{trap:#x}");
+    }
+    let board = judge(&Fake::new(0x7f, [2, 0, 0, 0]));
+    assert!(of(&board, Class::DriverBug).is_none() && of(&board, Class::MemoryHardware).is_some());
+}
+
+#[test]
+fn the_memory_manager_tells_damage_from_misuse() {
+    let stop =
+        |arguments| Fake::new(0x1a, arguments).stack(&["nt!KeBugCheckEx", "nt!MmUnlockPages", "caller.sys"]);
+    assert_eq!(lead(&stop([0x1236, 1, 2, 3])).1.as_deref(), Some("caller.sys"));
+    assert_eq!(lead(&Fake::new(0x1a, [0x1236, 1, 2, 3])).0, Class::DriverBug);
+    // The same page twice, but for one bit.
+    let flipped = stop([0x403, 1, 0x8000_0001_2345_6867, 0x8000_0001_2345_6867 ^ 1 << 21]);
+    assert_eq!(lead(&flipped).0, Class::MemoryHardware);
+    assert!(says(&flipped, Class::MemoryHardware, "differs in one bit, 0x200000"));
+    let other = stop([0x403, 1, 0x8000_0001_2345_6867, 0x8000_0009_8765_4867]);
+    assert!(!says(&other, Class::MemoryHardware, "one bit"));
+}
+
+/// Whatever is called after a watchdog waited for something; graphics has rules of its own.
+#[test]
+fn what_is_called_a_watchdog_is_a_hang() {
+    for code in [0x14f, 0x1cf, 0x1d5, 0x15c] {
+        assert!(of(&judge(&Fake::new(code, [0; 4])), Class::DeadlockOrHang).is_some(), "{code:#x}");
+    }
+    assert!(of(&judge(&Fake::new(0x141, [0; 4])), Class::DeadlockOrHang).is_none());
+}
+
 /// What a live report is about, who asked for it, and whether it is one at all.
 #[test]
 fn live_reports_are_told_from_crashes() {
@@ -298,7 +380,7 @@ fn live_reports_are_told_from_crashes() {
         (0x11c8, Class::IntentionalOrTest),
         (0x21c8, Class::IntentionalOrTest),
         (0x1a3, Class::DeadlockOrHang),
-        (0x1cc, Class::DeadlockOrHang),
+        (0x16b, Class::DeadlockOrHang),
         (0x193, Class::GpuDriverOrHardware),
     ] {
         assert_eq!(lead(&Fake::new(code, [0; 4])).0, class, "{code:#x}");

@@ -16,8 +16,11 @@ pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
         return; // the case itself tells more than what is usual
     }
     let mut causes: Vec<Cause> = Vec::new();
+    // Of the traps behind one code only the double fault is about the stack.
+    let other_trap = stop.base == 0x7f && stop.arg(1) != 8;
     for cause in known.typical_causes.iter().copied().filter_map(of) {
-        if !causes.contains(&cause) {
+        let unfit = other_trap && cause.class == Class::KernelStackOverflow;
+        if !unfit && !causes.contains(&cause) {
             causes.push(cause);
         }
     }

@@ -7,13 +7,14 @@ use crate::findings::{Cause, Findings, evidence};
 use crate::verdict::{Basis, Class};
 use crate::weights;
 use stopcode_base::VirtAddr;
+use stopcode_kernel::{Stack, StackKind};
 use stopcode_knowledge as knowledge;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
     match stop.base {
         code if is_verifiers(code) => caught(facts, findings),
-        0xcb | 0xce | 0xd4 => named(facts, findings),
+        0xcb | 0xce | 0xd3 | 0xd4 => named(facts, findings),
         _ => {}
     }
 }
@@ -28,6 +29,9 @@ pub(super) fn options(flags: u32) -> String {
     let names = if names.is_empty() { String::new() } else { format!(": {}{more}", names.join(", ")) };
     format!("flags {flags:#x}{names}")
 }
+
+/// Arg1 of 0xE6: a device was kept from memory that nobody had opened to it.
+const BLOCKED_ACCESS: u64 = 0x26;
 
 /// Stops by which Driver Verifier, or the special pool that it turns on, says who broke a rule.
 pub(super) const fn is_verifiers(base: u32) -> bool {
@@ -45,10 +49,11 @@ fn caught(facts: &Facts<'_>, findings: &mut Findings) {
         stop.name.as_deref().unwrap_or("a Verifier stop"),
         stop.arg(1)
     );
-    let offender = facts
-        .witness
-        .stacks()
-        .iter()
+    // What other processors and threads did is none of it, and where a device went wrong, its interrupt found whoever ran.
+    let own = |stack: &&Stack| matches!(stack.kind, StackKind::Exception | StackKind::BugCheck);
+    let by_device = (stop.base, stop.arg(1)) == (0xe6, BLOCKED_ACCESS);
+    let stacks = facts.witness.stacks().iter().filter(own).filter(|_| !by_device);
+    let offender = stacks
         .flat_map(|stack| facts.standees(stack))
         .find(|standee| standee.standing == Standing::ThirdParty);
     let cause = |image: Option<&str>| match image {
@@ -78,13 +83,27 @@ fn caught(facts: &Facts<'_>, findings: &mut Findings) {
     }
 }
 
-/// Stops about a driver that went and left something behind: the argument says where its code was.
+/// Stops about a driver that went and left something behind, or whose code was paged out while it was needed: arguments say
+/// where its code was.
 fn named(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
     let name = stop.name.as_deref().unwrap_or_default();
-    let address = VirtAddr(if stop.base == 0xcb { stop.arg(1) } else { stop.arg(4) });
-    let place = facts.place(address);
-    if let Some(image) = place.image.as_deref().filter(|image| standing(image) != Standing::Core) {
+    // What was touched lies where the driver was; so does what touched it, where its code went on running. 0xCB has the
+    // callers that locked the pages.
+    let places = match stop.base {
+        0xcb => [stop.arg(1), stop.arg(2)],
+        0xce => [stop.arg(1), stop.arg(3)],
+        _ => [stop.arg(1), stop.arg(4)],
+    };
+    let address = VirtAddr(places[0]);
+    let owned = places.into_iter().map(VirtAddr).find_map(|at| {
+        Some((at, facts.place(at))).filter(|(_, place)| {
+            place.image.as_deref().is_some_and(|image| standing(image) != Standing::Core)
+        })
+    });
+    if let Some((address, image)) =
+        owned.as_ref().and_then(|(at, place)| Some((*at, place.image.as_deref()?)))
+    {
         let text = format!("{name}: {} is in {image}", address.windbg());
         findings.supports(
             &driver_cause(facts, image),
@@ -93,6 +112,9 @@ fn named(facts: &Facts<'_>, findings: &mut Findings) {
                 .at(address),
         );
         return;
+    }
+    if stop.base == 0xd3 {
+        return; // its code was paged out, and it is there still
     }
     let text = format!("{name}: a driver was unloaded, or ended a request, and left work or memory behind");
     findings.supports(

@@ -1,4 +1,4 @@
-//! Graphics: a card that did not answer in time (0x116, 0x117, 0x119, 0x113, 0x141, 0xEA, 0x10E, 0x1A8).
+//! Graphics: a card that did not answer in time (0x116, 0x117, 0x119, 0x141, 0xEA …).
 
 use crate::facts::{Facts, Standing, standing};
 use crate::findings::{Cause, Findings, evidence};
@@ -9,12 +9,14 @@ use stopcode_knowledge as knowledge;
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(stop) = &facts.stop else { return };
-    if !matches!(stop.base, 0x116 | 0x117 | 0x119 | 0x113 | 0x141 | 0xea | 0x10e | 0x1a8 | 0x193) {
+    let name = stop.name.as_deref().unwrap_or_default();
+    // All codes of the graphics system's are called so, but for that of a driver's thread (0xEA).
+    if stop.base != 0xea && !name.starts_with("VIDEO_") {
         return;
     }
-    let name = stop.name.as_deref().unwrap_or("a graphics stop");
     let what = match stop.base {
-        0x116 | 0x117 | 0x141 => "the graphics card did not answer in time and could not be brought back",
+        0x116 => "the graphics card did not answer in time and could not be brought back",
+        0x117 | 0x141 => "the graphics card did not answer in time and was reset",
         0xea => "a thread of the display driver span without end, waiting for the card",
         _ => "the graphics system found an error it cannot mend",
     };
