@@ -52,7 +52,7 @@ fn all(session: &Session, flags: u64, image: Option<&str>, output: &mut Output) 
         output.go_on()?;
         let process = match machine.process_at(*at) {
             Fact::Known { value, .. } => value,
-            gone => {
+            gone @ Fact::Missing { .. } => {
                 if image.is_none() {
                     let reason = gone.reason().unwrap_or_default();
                     output.line(format!("PROCESS {}", output.word(at.0)))?;
