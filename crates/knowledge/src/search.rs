@@ -6,8 +6,12 @@ use crate::ntstatus::{NtStatus, STATUSES, ntstatus};
 use crate::table::{Table, data_lines, hex, leading_text};
 
 /// What there is to read on a matter that is no single code, driver or function, as Markdown.
-const TOPICS: [(&str, &str); 1] =
-    [("double-fault", include_str!("../../../knowledge/topics/double-fault.md"))];
+const TOPICS: [(&str, &str); 4] = [
+    ("double-fault", include_str!("../../../knowledge/topics/double-fault.md")),
+    ("driver-verifier", include_str!("../../../knowledge/topics/driver-verifier.md")),
+    ("frozen-processors", include_str!("../../../knowledge/topics/frozen-processors.md")),
+    ("live-dump", include_str!("../../../knowledge/topics/live-dump.md")),
+];
 
 impl Table {
     /// Every line, edits first; a key that was edited comes twice.
