@@ -19,7 +19,7 @@ fn hex(value: Hex) -> Value {
 }
 
 /// Plants each class that ARM64 has, as a small dump and as one of pages, and asks `line`, in which AT stands for where the flipped bit is,
-/// RECORD and TRAP for where the exception record and the trap frame are.
+/// RECORD, CONTEXT and TRAP for where the exception and context records and the trap frame are.
 fn each(line: &str, check: impl Fn(&Machine, &Truth, &[Value], &str)) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("planted.dmp");
@@ -32,6 +32,8 @@ fn each(line: &str, check: impl Fn(&Machine, &Truth, &[Value], &str)) {
             let record = machine.exception.as_ref().map_or(machine.bug_check.arguments[2], |e| e.record_at).0;
             let line = line.replace("AT", &format!("{at:#x}")).replace("RECORD", &format!("{record:#x}"));
             let line = line.replace("TRAP", &format!("{trap:#x}"));
+            let context = machine.exception.as_ref().map_or(0, |exception| exception.context_at.0);
+            let line = line.replace("CONTEXT", &format!("{context:#x}"));
             for kind in [Kind::Triage, Kind::BitmapKernel] {
                 container::write_to(&machine, kind, &mut File::create(&path).unwrap()).unwrap();
                 let mut command = stopcode();
@@ -84,6 +86,29 @@ fn the_context_is_the_faults_and_the_stack_crosses_the_trap() {
             let name = frame["module"].as_str().unwrap();
             assert!(name.eq_ignore_ascii_case(module), "{what}: {name}");
         }
+    });
+}
+
+/// A context record holds all registers, and the stack begins where they stand.
+#[test]
+fn a_context_record_is_selected_whole() {
+    each(".cxr CONTEXT; k; .trap TRAP; k", |machine, _, answers, what| {
+        if machine.exception.is_none() {
+            return;
+        }
+        let (held, shown) = (machine.traps[0].registers, &answers[0]["data"]);
+        assert_eq!(shown["instruction"], hex(held.rip), "{what}");
+        assert_eq!(shown["stack_pointer"], hex(held.rsp), "{what}");
+        let named = (0..).map(|number| format!("x{number}")).zip(held.x);
+        for (name, value) in named.chain([("fp".to_owned(), held.rbp), ("lr".to_owned(), held.lr)]) {
+            assert_eq!(shown["registers"][&name], hex(value), "{what}: {name}");
+        }
+        let frames = |answer: &Value| -> Vec<Value> {
+            let frames = answer["data"]["frames"].as_array().unwrap();
+            frames.iter().map(|frame| frame["instruction"].clone()).collect()
+        };
+        assert!(frames(&answers[1]).len() > 1, "{what}");
+        assert_eq!(frames(&answers[1]), frames(&answers[3]), "{what}");
     });
 }
 

@@ -71,7 +71,7 @@ impl Scope {
 
     /// The stack that begins here.
     pub fn stack(&self, machine: &Machine) -> Rc<Stack> {
-        let walk = || Rc::new(machine.walk(&self.registers, self.thread, self.processor));
+        let walk = || Rc::new(machine.walk((&self.registers, self.known), (self.thread, self.processor)));
         Rc::clone(self.stack.get_or_init(walk))
     }
 }

@@ -111,3 +111,18 @@ fn evidence_can_be_repeated() {
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
+
+#[test]
+fn every_process_that_the_list_names_is_shown() {
+    let mut missing = 0;
+    for path in samples().into_iter().chain(real_dumps("every_process_that_the_list_names_is_shown")) {
+        let mut session = session_with(&path, None).unwrap();
+        let answer = run(&mut session, "!process 0 0").remove(0);
+        let Some(last) = answer.text.lines().rfind(|line| line.contains(" process")) else { continue };
+        let shown = answer.text.lines().filter(|line| line.starts_with("PROCESS ")).count();
+        assert!(last.starts_with(&format!("{shown} process")), "{}: {}", name(&path), answer.text);
+        missing += answer.text.matches("    unknown: ").count();
+    }
+    let line = format!("{missing} processes are named that their dumps lack\n");
+    std::io::Write::write_all(&mut std::io::stderr().lock(), line.as_bytes()).unwrap();
+}

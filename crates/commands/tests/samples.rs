@@ -58,7 +58,7 @@ fn modules_and_values() {
         "!lmi iaStor; ln fffff880`018443f5; x nt!Ke*; dt nt!_KTHREAD @$thread StackLimit",
         "? 10; n 10; ? 10; n 16; ? poi(@$sp)+1; .formats 4f298f4c; r $t1 = 5; ? $t1 * 2",
         "? nt!PsLoadedModuleList - nt; ? $bug_param1; ? 1/0; ? (1; ? foo!bar",
-        "!error c0000005; .exr -1; .sympath; frobnicate; .help n",
+        "!error c0000005; !error 5; !error 103 1; !error 80070002; !error 12345678; .exr -1; .sympath; frobnicate; .help n",
     ];
     insta::assert_snapshot!(shown("driver-null-write", &lines));
 }

@@ -31,6 +31,30 @@ fn a_stack_from_where_it_is_told_to_begin() {
     assert_eq!(three, own[..2]);
     assert_eq!(sites(&ask(&mut session, "~3kn L2")), own[..2]);
     assert_eq!(run(&mut session, "k = 1").remove(0).status, Status::Failed);
+    // Across the double fault, and from a frame in the middle on the thread's stack.
+    let symbols = sample("symbols").with_extension("");
+    let mut session = session_with(&sample("seed-double-fault-kernel"), Some(&symbols)).unwrap();
+    let whole = ask(&mut session, "k");
+    assert_eq!(sites(&ask(&mut session, "k = @$csp @$ip")), sites(&whole));
+    let frame = &whole.data["frames"][4];
+    let (pointer, instruction) =
+        (frame["child_sp"].as_str().unwrap(), frame["instruction"].as_str().unwrap());
+    let middle = ask(&mut session, &format!("k = {pointer} {instruction}"));
+    assert_eq!(sites(&middle)[..6], sites(&whole)[4..10]);
+    assert_eq!(middle.data["thread"], whole.data["thread"]);
+}
+
+#[test]
+fn a_trap_frames_missing_registers_stay_unknown_further_up() {
+    let symbols = sample("symbols").with_extension("");
+    let mut session = session_with(&sample("seed-double-fault-kernel"), Some(&symbols)).unwrap();
+    let frames = ask(&mut session, "k").data["frames"].clone();
+    let trap = frames[2]["child_sp"].as_str().unwrap().to_owned();
+    let mut frame = |line: &str| run(&mut session, line).remove(1).text;
+    let (whole, part) = (frame(".trap 0; .frame /r 4"), frame(&format!(".trap {trap}; .frame /r 1")));
+    // Nobody saved RBX between the trap and this frame; RSI was saved.
+    assert!(whole.contains(" rbx=0000000000000021") && part.contains(" rbx=????????????????"), "{part}");
+    assert!(whole.contains(" rsi=0000000000000021") && part.contains(" rsi=0000000000000021"), "{part}");
 }
 
 #[test]

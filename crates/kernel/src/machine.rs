@@ -150,21 +150,21 @@ impl Machine {
         found
     }
 
-    /// The stack that `registers` stand on, of a thread and a processor where these are known.
-    pub fn walk(&self, registers: &Registers, thread: Option<VirtAddr>, processor: Option<u32>) -> Stack {
-        stacks::of_registers(&self.core, self.processors(), registers, thread, processor)
+    /// The stack that registers stand on: `from` them and which general ones of them are known (bit n: register n; the
+    /// instruction and the stack pointer always are), of the thread and the processor of `owner` where these are known.
+    pub fn walk(&self, from: (&Registers, u32), owner: (Option<VirtAddr>, Option<u32>)) -> Stack {
+        stacks::of_registers(&self.core, self.processors(), from, owner)
     }
 
     /// Registers of frame `number` of the stack that [`Self::walk`] finds, and which general registers of them are known (bit
     /// n: register n); `None` where no unwind data led to the frame.
     pub fn frame_registers(
         &self,
-        registers: &Registers,
-        thread: Option<VirtAddr>,
-        processor: Option<u32>,
+        from: (&Registers, u32),
+        owner: (Option<VirtAddr>, Option<u32>),
         number: usize,
     ) -> Option<(Registers, u32)> {
-        stacks::frame_registers(&self.core, self.processors(), registers, (thread, processor), number)
+        stacks::frame_registers(&self.core, self.processors(), from, owner, number)
     }
 
     /// Registers at the call of KeBugCheckEx, where the dump holds them.

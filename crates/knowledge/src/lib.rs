@@ -1,4 +1,4 @@
-//! What the field knows: bug checks, NTSTATUS values, drivers, functions, kernel builds, and the small fixed tables.
+//! What the field knows: bug checks, NTSTATUS values, Win32 errors, drivers, functions, kernel builds, and the small fixed tables.
 //!
 //! *Promises*: every look-up reads one or two lines of a plain file under `knowledge/`, compiled into the program;
 //! nothing is parsed at start-up and nothing is kept. An input that is not known is `None`, never a guess. A line
@@ -24,6 +24,7 @@ mod table;
 #[cfg(test)]
 mod validation;
 pub mod verifier;
+mod win32;
 
 pub use argument::ArgumentMeaning;
 pub use bug_check::{BaseCode, BugCheck, Cause, Param, ParamKind, Subcode, base_code, bug_check, is_known};
@@ -33,3 +34,4 @@ pub use function::{Function, FunctionRole, function};
 pub use ntstatus::{NtStatus, ntstatus};
 pub use processor::{UnstableProcessor, processor};
 pub use search::{bug_check_named, functions_named, names_with, ntstatus_named, subcodes, topic, topics};
+pub use win32::win32_error;

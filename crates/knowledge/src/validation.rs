@@ -10,6 +10,7 @@ use crate::driver::{DRIVERS, Driver, driver};
 use crate::function::{FUNCTIONS, Function};
 use crate::ntstatus::{STATUSES, ntstatus};
 use crate::table::{Table, hex, is_data, leading_text, merged};
+use crate::win32::{ERRORS, win32_error};
 
 type Checked<K> = Result<K, String>;
 
@@ -183,6 +184,19 @@ fn statuses_are_in_order() {
         )?;
         let code = eight_digits(code)?;
         ensure(ntstatus(code).is_some(), "looking this code up finds nothing")?;
+        Ok(code)
+    });
+}
+
+#[test]
+fn errors_are_in_order() {
+    assert_table("win32.tsv", &ERRORS, |line| {
+        let Some((code, name)) = line.split_once('\t') else {
+            return Err("a line is code and name, with a tab between".to_owned());
+        };
+        ensure(!name.is_empty() && !name.contains([' ', '\t']), "a name is one word")?;
+        let code = eight_digits(code)?;
+        ensure(win32_error(code).is_some(), "looking this code up finds nothing")?;
         Ok(code)
     });
 }

@@ -65,7 +65,7 @@ fn follow<'a>(
 ) -> Result<Position<'a>, End> {
     let Sources { memory, code, .. } = *sources;
     let climbed = stack.frames.len();
-    let mut record = VirtAddr(at.frame.get(FP as u8).unwrap_or(0));
+    let mut record = VirtAddr(at.frame.get(FP as u8).ok_or(End::NoFramePointer)?);
     let mut lowest = VirtAddr(at.frame.sp);
     let mut range = Some(at.range);
     while stack.frames.len() < options.max_frames {

@@ -171,6 +171,8 @@ pub enum End {
     MemoryMissing(Miss),
     /// Nothing that looks like a return address between the last stack pointer and the end of its stack.
     NoCandidate,
+    /// What the frame pointer holds is not known, and nothing else leads further.
+    NoFramePointer,
     /// [`Options::max_frames`] or [`Options::max_scan_bytes`] was reached.
     Limit,
     /// This room cannot walk stacks of this architecture.

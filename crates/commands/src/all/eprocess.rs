@@ -50,7 +50,18 @@ fn all(session: &Session, flags: u64, image: Option<&str>, output: &mut Output) 
     let mut processes = Vec::new();
     for at in &list.entries {
         output.go_on()?;
-        let Fact::Known { value: process, .. } = machine.process_at(*at) else { continue };
+        let process = match machine.process_at(*at) {
+            Fact::Known { value, .. } => value,
+            gone @ Fact::Missing { .. } => {
+                if image.is_none() {
+                    let reason = gone.reason().unwrap_or_default();
+                    output.line(format!("PROCESS {}", output.word(at.0)))?;
+                    output.line(format!("    unknown: {reason}"))?;
+                    output.line("")?;
+                }
+                continue;
+            }
+        };
         let wanted = |name: &str| {
             let own = process.image.value().map(|own| own.to_ascii_lowercase());
             own.is_some_and(|own| own.starts_with(&name.to_ascii_lowercase()))

@@ -55,7 +55,8 @@ pub(super) const COMMAND: Command = Command {
 /// The registers of a frame that was called into, as far as unwind data gives them back.
 fn registers(session: &Session, number: usize) -> Result<Scope, Stop> {
     let scope = session.scope()?;
-    let found = session.machine().frame_registers(&scope.registers, scope.thread, scope.processor, number);
+    let (from, owner) = ((&scope.registers, scope.known), (scope.thread, scope.processor));
+    let found = session.machine().frame_registers(from, owner, number);
     let (registers, known) = found.ok_or_else(|| {
         Stop::unknown(format!("no unwind data led to frame {number:#x}, so that its registers are not known"))
     })?;

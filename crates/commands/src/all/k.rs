@@ -12,7 +12,7 @@ use crate::show::address;
 use serde_json::{Value, json};
 use std::rc::Rc;
 use stopcode_base::{Arch, Arm64Registers, Registers, VirtAddr, X64Registers, X86Registers};
-use stopcode_kernel::{Frame, Machine, Stack, Trust, Turn, area_words};
+use stopcode_kernel::{Frame, Machine, Stack, StackArea, Trust, Turn, area_words};
 use stopcode_knowledge as knowledge;
 use stopcode_symbols::SourceLine;
 
@@ -43,13 +43,30 @@ pub(super) const COMMAND: Command = Command {
     run: |session, arguments, output| {
         let asked = Asked::of(session, arguments.text(ASKED).unwrap_or_default())?;
         let stack = match asked.from {
-            Some(registers) => Rc::new(session.machine().walk(&registers, None, None)),
+            Some((registers, known)) => from_there(session, (&registers, known)),
             None => stack(session)?,
         };
         let most = asked.frames.unwrap_or(u64::MAX).min(stack.frames.len() as u64) as usize;
         show(session, arguments, &stack, most, output)
     },
 };
+
+/// The stack from such registers on: the selected thread's and processor's, if it is one of theirs.
+fn from_there(session: &Session, from: (&Registers, u32)) -> Rc<Stack> {
+    let machine = session.machine();
+    let mut owner = (None, None);
+    if let Ok(scope) = session.scope() {
+        // Where the context itself stands more is known than the line tells.
+        if agree(&scope.registers, from) {
+            return scope.stack(&machine);
+        }
+        owner = (scope.thread, scope.processor);
+    }
+    let stack = machine.walk(from, owner);
+    let theirs =
+        stack.frames.first().and_then(|frame| frame.area).is_some_and(|area| area != StackArea::Other);
+    Rc::new(if theirs { stack } else { machine.walk(from, (None, None)) })
+}
 
 fn show(
     session: &Session,
@@ -81,9 +98,17 @@ fn show(
     }))
 }
 
+/// True if `own` is what is `told`: the instruction, the stack pointer, and the general registers that are known.
+fn agree(own: &Registers, told: (&Registers, u32)) -> bool {
+    let here = |registers: &Registers| (registers.instruction(), registers.stack_pointer());
+    let mut general = own.named().into_iter().zip(told.0.named()).enumerate();
+    here(own) == here(told.0)
+        && general.all(|(number, (own, given))| told.1 >> number & 1 == 0 || own == given)
+}
+
 /// What the line asks for: where to begin, if not at the selected context, and how many frames.
 struct Asked {
-    from: Option<Registers>,
+    from: Option<(Registers, u32)>,
     frames: Option<u64>,
 }
 
@@ -102,9 +127,9 @@ impl Asked {
             rest = behind.trim_start();
         }
         let (base, pointer, instruction, frames) = match numbers.as_slice() {
-            [pointer, instruction] => (0, *pointer, *instruction, None),
-            [base, pointer, instruction] => (*base, *pointer, *instruction, None),
-            [base, pointer, instruction, frames] => (*base, *pointer, *instruction, Some(*frames)),
+            [pointer, instruction] => (None, *pointer, *instruction, None),
+            [base, pointer, instruction] => (Some(*base), *pointer, *instruction, None),
+            [base, pointer, instruction, frames] => (Some(*base), *pointer, *instruction, Some(*frames)),
             _ => return Err(Stop::failed("`k = [BASE] STACK INSTRUCTION`: two to four values")),
         };
         let from = begin(session.machine().arch(), base, pointer, instruction);
@@ -113,26 +138,27 @@ impl Asked {
     }
 }
 
-/// Registers of which these are known.
-fn begin(arch: Arch, base: u64, pointer: u64, instruction: u64) -> Option<Registers> {
+/// Registers of which these are known, and which general ones those are.
+fn begin(arch: Arch, base: Option<u64>, pointer: u64, instruction: u64) -> Option<(Registers, u32)> {
+    let (given, base) = (u32::from(base.is_some()), base.unwrap_or(0));
     Some(match arch {
         Arch::X64 => {
             let mut registers = X64Registers { rip: instruction, ..X64Registers::default() };
             *registers.gpr.get_mut(X64Registers::RSP)? = pointer;
             *registers.gpr.get_mut(X64Registers::RBP)? = base;
-            Registers::X64(registers)
+            (Registers::X64(registers), 1 << X64Registers::RSP | given << X64Registers::RBP)
         }
         Arch::X86 => {
             let eip = u32::try_from(instruction & 0xffff_ffff).ok()?;
             let mut registers = X86Registers { eip, ..X86Registers::default() };
             *registers.gpr.get_mut(4)? = u32::try_from(pointer & 0xffff_ffff).ok()?;
             *registers.gpr.get_mut(5)? = u32::try_from(base & 0xffff_ffff).ok()?;
-            Registers::X86(registers)
+            (Registers::X86(registers), 1 << 4 | given << 5)
         }
         Arch::Arm64 => {
             let mut registers = Arm64Registers { pc: instruction, sp: pointer, ..Arm64Registers::default() };
             *registers.x.get_mut(29)? = base;
-            Registers::Arm64(registers)
+            (Registers::Arm64(registers), given << 29)
         }
         _ => return None,
     })

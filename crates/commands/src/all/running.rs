@@ -62,7 +62,8 @@ pub(super) const COMMAND: Command = Command {
                 let processor = machine.processors().iter().find(|it| it.number == state.number);
                 match processor.and_then(|it| it.registers) {
                     Some(registers) => {
-                        let stack = machine.walk(&registers, state.current_thread.get(), Some(state.number));
+                        let stack = machine
+                            .walk((&registers, u32::MAX), (state.current_thread.get(), Some(state.number)));
                         record.set("stack", stack_lines(output, " ", &stack)?);
                     }
                     None => output.line(" its registers are not in this dump")?,

@@ -56,13 +56,14 @@ pub(crate) fn stacks(
 pub(crate) fn of_registers(
     core: &Core,
     processors: &[Processor],
-    registers: &Registers,
-    thread: Option<VirtAddr>,
-    processor: Option<u32>,
+    from: (&Registers, u32),
+    owner: (Option<VirtAddr>, Option<u32>),
 ) -> Stack {
+    let (thread, processor) = owner;
     let prcb = processors.iter().find(|p| Some(p.number) == processor).and_then(|p| p.prcb);
     let wanted = Wanted { kind: StackKind::Thread, thread, processor, prcb };
-    one(core, &core.images(), &wanted, &registers.into())
+    let (registers, known) = from;
+    one(core, &core.images(), &wanted, &Start { known, ..registers.into() })
 }
 
 /// General registers of frame `number` of the stack that `registers` stand on, as unwind data gave them back, and which of
@@ -70,15 +71,16 @@ pub(crate) fn of_registers(
 pub(crate) fn frame_registers(
     core: &Core,
     processors: &[Processor],
-    registers: &Registers,
+    from: (&Registers, u32),
     owner: (Option<VirtAddr>, Option<u32>),
     number: usize,
 ) -> Option<(Registers, u32)> {
-    let (thread, processor) = owner;
+    let ((registers, known), (thread, processor)) = (from, owner);
+    let start = Start { known, ..registers.into() };
     let prcb = processors.iter().find(|p| Some(p.number) == processor).and_then(|p| p.prcb);
     let ranges = ranges(core, thread, prcb, registers.stack_pointer());
     let (images, options) = (core.images(), Options::default());
-    let walked = walk_with_images(&registers.into(), &images, &images, &core.code, &ranges, &options);
+    let walked = walk_with_images(&start, &images, &images, &core.code, &ranges, &options);
     let held = walked.frames.into_iter().nth(number)?.registers?;
     Some(match *held {
         FrameRegisters::X64(frame) => {
@@ -283,6 +285,7 @@ fn ended(arch: Arch, end: &End) -> String {
             format!("the pointer {} {why}", arch.windbg(*pointer))
         }
         End::MemoryMissing(miss) => format!("the stack's memory is missing: {miss}"),
+        End::NoFramePointer => "the frame pointer is not known".to_owned(),
         End::NoCandidate => "nothing further up looks like a return address".to_owned(),
         End::Limit => "the walk was cut off at its limit".to_owned(),
         End::UnsupportedArchitecture => "stacks of this architecture are not walked yet".to_owned(),
