@@ -285,6 +285,7 @@ impl Fake {
     pub(crate) fn dates(mut self, image: &str, linked: u32, crashed: u32) -> Self {
         for module in self.modules.iter_mut().filter(|m| m.image == image) {
             module.link_date = Fact::known(FileTime::from_unix(linked), "told so");
+            module.time_date_stamp = Some(linked);
         }
         self.system.crash_time = Fact::known(FileTime::from_unix(crashed), "told so");
         self

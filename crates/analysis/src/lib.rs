@@ -5,6 +5,7 @@
 //! *Must never know*: how anything is printed.
 
 mod bucket;
+mod changes;
 mod code;
 mod facts;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod verdict;
 mod weights;
 mod witness;
 
+pub use changes::{ChangeKind, DriverChange, Drivers, driver_changes};
 pub use machine::MachineWitness;
 pub use series::{SeriesMember, SeriesVerdict, judge_series};
 pub use story::frame_note;

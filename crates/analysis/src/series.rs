@@ -1,12 +1,14 @@
 //! Several dumps of one machine, judged together: what they share is stronger evidence than any of them alone, and codes
 //! that never repeat point below the software.
 
+use crate::changes::{ChangeKind, Drivers, driver_changes};
 use crate::findings::{Cause, Findings, evidence};
 use crate::rules;
 use crate::verdict::{Basis, Class, Evidence, Hypothesis, NextStep, Suspect, SuspectKind, Verdict};
 use crate::weights::{self, DECISIVE, NOTED, SLIGHT};
 use crate::{steps, summary};
 use std::collections::BTreeSet;
+use stopcode_base::FileTime;
 
 /// One crash of a series.
 pub struct SeriesMember<'v> {
@@ -16,6 +18,8 @@ pub struct SeriesMember<'v> {
     pub base_code: Option<String>,
     /// Its own verdict.
     pub verdict: &'v Verdict,
+    /// Its drivers, where it shows all of them.
+    pub drivers: Option<&'v Drivers>,
 }
 
 impl SeriesMember<'_> {
@@ -59,6 +63,8 @@ pub fn judge_series(members: &[SeriesMember<'_>]) -> SeriesVerdict {
     code_that_cannot_be(members, &mut findings);
     flipped_bits(members, &mut findings);
     random_codes(members, &mut findings);
+    not_there(members, &mut findings);
+    changed_in_vain(members, &mut findings);
     let (hypotheses, _) = findings.weigh();
     SeriesVerdict {
         summary: summary_of(members, &hypotheses),
@@ -301,6 +307,64 @@ fn flipped_bits(members: &[SeriesMember<'_>], findings: &mut Findings) {
     findings.supports(&rules::memory(), evidence(Basis::Series, weight, text));
 }
 
+/// A driver that one of the dumps does not have cannot have brought that one about. Dumps that explain themselves are left out.
+fn not_there(members: &[SeriesMember<'_>], findings: &mut Findings) {
+    let suspects: BTreeSet<String> = findings
+        .causes()
+        .filter_map(|cause| {
+            cause.suspect.as_ref().filter(|suspect| suspect.kind == SuspectKind::Driver)?.module.clone()
+        })
+        .collect();
+    for image in suspects {
+        let lacks = |member: &&SeriesMember<'_>| {
+            !member.is_explained() && member.drivers.is_some_and(|drivers| !drivers.has(&image))
+        };
+        let without: Vec<&SeriesMember<'_>> = members.iter().filter(lacks).collect();
+        if without.is_empty() {
+            continue;
+        }
+        let text = format!(
+            "{image} is not loaded in {}, and was not unloaded before: it cannot have brought that about",
+            names(&without)
+        );
+        let item = evidence(Basis::Series, weights::MODERATE, text);
+        let its = |cause: &Cause| {
+            cause.suspect.as_ref().and_then(|suspect| suspect.module.as_ref()) == Some(&image)
+        };
+        findings.contradicts_all(its, &item);
+    }
+}
+
+/// A driver was replaced, and the same cause led before and after: its version is not what matters.
+fn changed_in_vain(members: &[SeriesMember<'_>], findings: &mut Findings) {
+    let drivers: Vec<Option<&Drivers>> = members.iter().map(|member| member.drivers).collect();
+    let mut told: BTreeSet<String> = BTreeSet::new();
+    for change in driver_changes(&drivers).into_iter().filter(|change| change.kind == ChangeKind::Changed) {
+        let (Some(before), Some(after)) = (members.get(change.before), members.get(change.after)) else {
+            continue;
+        };
+        let (Some(first), Some(then)) = (before.lead(), after.lead()) else { continue };
+        let is_its = key(first).1.as_deref() == Some(change.image.as_str());
+        if !is_its || key(first) != key(then) || !told.insert(change.image.clone()) {
+            continue;
+        }
+        let day = |date: Option<FileTime>| {
+            date.and_then(|date| date.to_string().get(..10).map(|day| format!(" (linked {day})")))
+                .unwrap_or_default()
+        };
+        let text = format!(
+            "{} was replaced between {}{} and {}{}, and the same came again: another version alone does not mend it",
+            change.image,
+            names(&[before]),
+            day(change.linked_before),
+            names(&[after]),
+            day(change.linked_after),
+        );
+        let target = Cause { class: then.class, suspect: then.suspect.clone() };
+        findings.supports(&target, evidence(Basis::Series, NOTED, text));
+    }
+}
+
 const fn is_by_some_driver(class: Class) -> bool {
     matches!(class, Class::DriverBug | Class::PoolCorruptionByDriver)
 }
@@ -362,14 +426,20 @@ mod tests {
 
     fn joint(fakes: &[Fake]) -> SeriesVerdict {
         let verdicts: Vec<Verdict> = fakes.iter().map(|fake| crate::judge(fake)).collect();
+        let drivers: Vec<Option<Drivers>> = fakes.iter().map(|fake| Drivers::of(fake)).collect();
         let codes: Vec<String> =
             fakes.iter().map(|fake| format!("{:#x}", crate::Witness::stop(fake).unwrap().code)).collect();
         let names: Vec<String> = (1..=fakes.len()).map(|n| format!("folder/{n}.dmp")).collect();
         let members: Vec<SeriesMember<'_>> = names
             .iter()
             .zip(codes)
-            .zip(&verdicts)
-            .map(|((name, code), verdict)| SeriesMember { name, base_code: Some(code), verdict })
+            .zip(verdicts.iter().zip(&drivers))
+            .map(|((name, code), (verdict, drivers))| SeriesMember {
+                name,
+                base_code: Some(code),
+                verdict,
+                drivers: drivers.as_ref(),
+            })
             .collect();
         judge_series(&members)
     }
@@ -438,9 +508,37 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_that_is_not_there_did_not_do_it() {
+        let without = || Fake::new(0x0a, [8, 2, 0, NT + 0x1000]).module("other.sys");
+        let with = || without().module("guilty.sys");
+        let said = |second: Fake| {
+            let series = joint(&[driver_stop(0xd1), second]);
+            let guilty = |h: &&Hypothesis| {
+                h.suspect.as_ref().is_some_and(|suspect| suspect.module.as_deref() == Some("guilty.sys"))
+            };
+            let guilty = series.hypotheses.iter().find(guilty).unwrap();
+            guilty.contradicts.iter().any(|item| item.text.contains("guilty.sys is not loaded in 2.dmp"))
+        };
+        assert!(said(without()));
+        assert!(!said(with()));
+    }
+
+    #[test]
+    fn a_driver_that_was_replaced_in_vain_is_said_to_be() {
+        let (old, new) = (0x5000_0000, 0x5800_0000);
+        let stop = |linked| driver_stop(0xd1).dates("guilty.sys", linked, 0x6000_0000);
+        let said = |second| {
+            let series = joint(&[stop(old), stop(second)]);
+            series.hypotheses[0].supports.iter().any(|item| item.text.contains("the same came again"))
+        };
+        assert!(said(new));
+        assert!(!said(old));
+    }
+
+    #[test]
     fn many_names_are_counted() {
         let verdict = crate::judge(&flipped(1));
-        let member = |name| SeriesMember { name, base_code: None, verdict: &verdict };
+        let member = |name| SeriesMember { name, base_code: None, verdict: &verdict, drivers: None };
         let all = [member("a/1"), member("b\\2"), member("3"), member("4")];
         let named = |n: usize| names(&all.iter().take(n).collect::<Vec<_>>());
         assert_eq!([named(0), named(1), named(2)], ["", "1", "1 and 2"]);

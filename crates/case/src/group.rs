@@ -5,8 +5,8 @@
 use crate::describe;
 use crate::identity::{Identity, in_common};
 use crate::judge::Judged;
-use crate::report::{CaseReport, MachineReport, StopReport};
-use stopcode_analysis::{SeriesMember, judge_series};
+use crate::report::{CaseReport, DriverChangeReport, MachineReport, StopReport};
+use stopcode_analysis::{ChangeKind, DriverChange, Drivers, SeriesMember, driver_changes, judge_series};
 use stopcode_base::VirtAddr;
 
 /// Groups what could be judged by machine and judges each group.
@@ -38,6 +38,7 @@ fn case(group: &mut [&Judged]) -> CaseReport {
                 name: &judged.report.input.path,
                 base_code: base,
                 verdict: judged.verdict.as_ref()?,
+                drivers: judged.drivers.as_ref(),
             })
         })
         .collect();
@@ -57,6 +58,7 @@ fn case(group: &mut [&Judged]) -> CaseReport {
         summary: stopcode_base::visible(&format!("{}{}", joint.summary, told_twice(&crashes))),
         hypotheses: joint.hypotheses.iter().map(describe::hypothesis).collect(),
         next_steps: joint.next_steps.iter().map(describe::next_step).collect(),
+        driver_changes: changes(&crashes),
     }
 }
 
@@ -97,6 +99,32 @@ fn is_one_crash(a: &Judged, b: &Judged) -> bool {
 fn is_kernel_address(value: &str) -> bool {
     let number = value.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
     number.is_some_and(|number| VirtAddr(number).is_kernel() && number <= u64::MAX - 0x1_0000)
+}
+
+/// What became of drivers between the crashes.
+fn changes(crashes: &[Vec<&Judged>]) -> Vec<DriverChangeReport> {
+    let firsts: Vec<&Judged> = crashes.iter().filter_map(|crash| crash.first().copied()).collect();
+    let drivers: Vec<Option<&Drivers>> = firsts.iter().map(|judged| judged.drivers.as_ref()).collect();
+    let seen = drivers.iter().flatten().count();
+    let path =
+        |place: usize| firsts.get(place).map_or_else(String::new, |judged| judged.report.input.path.clone());
+    let report = |change: DriverChange| DriverChangeReport {
+        image: stopcode_base::visible(&change.image),
+        change: match change.kind {
+            ChangeKind::Changed => "changed",
+            ChangeKind::Came => "came",
+            ChangeKind::Went => "went",
+            ChangeKind::AtTimes => "at_times",
+        }
+        .to_owned(),
+        before: path(change.before),
+        after: path(change.after),
+        link_date_before: change.linked_before.map(|date| date.to_string()),
+        link_date_after: change.linked_after.map(|date| date.to_string()),
+        loaded_in: change.loaded_in,
+        dumps: seen,
+    };
+    driver_changes(&drivers).into_iter().map(report).collect()
 }
 
 /// Which inputs are of one crash, as a sentence behind the summary.

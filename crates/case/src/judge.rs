@@ -7,7 +7,7 @@ use crate::input::{self, Content, Input};
 use crate::report::{DumpReport, InputReport};
 use rayon::prelude::*;
 use std::path::Path;
-use stopcode_analysis::{MachineWitness, Verdict, Witness, judge as weigh};
+use stopcode_analysis::{Drivers, MachineWitness, Verdict, Witness, judge as weigh};
 use stopcode_base::{FileTime, Problem, Severity};
 use stopcode_dump::{Dump, OpenError};
 use stopcode_kernel::Machine;
@@ -20,6 +20,7 @@ pub(crate) struct Judged {
     pub(crate) verdict: Option<Verdict>,
     pub(crate) identity: Option<Identity>,
     pub(crate) time: Option<FileTime>,
+    pub(crate) drivers: Option<Drivers>,
 }
 
 /// Reads and judges one input; a text may hold several crashes.
@@ -121,6 +122,7 @@ fn of_dump(name: &str, dump: Dump, symbols: &SymbolSource) -> Judged {
         report,
         identity: Some(Identity::of(&witness)),
         time: machine.system().crash_time.get(),
+        drivers: Drivers::of(&witness),
         verdict: Some(verdict),
     }
 }
@@ -165,6 +167,7 @@ fn texts(name: &str, bytes: &[u8]) -> Vec<Judged> {
                 report: describe::dump_report(input, crash, &verdict, &[]),
                 identity: Some(Identity::of(crash)),
                 time: crash.system().crash_time.get(),
+                drivers: None,
                 verdict: Some(verdict),
             }
         })
@@ -178,5 +181,6 @@ fn not_opened(name: &str, size: u64, error: &OpenError) -> Judged {
 
 fn failed(name: &str, kind: &str, size: u64, problem: Problem) -> Judged {
     let input = InputReport { path: stopcode_base::visible(name), kind: kind.to_owned(), size };
-    Judged { report: describe::unreadable(input, &[problem]), verdict: None, identity: None, time: None }
+    let report = describe::unreadable(input, &[problem]);
+    Judged { report, verdict: None, identity: None, time: None, drivers: None }
 }

@@ -54,6 +54,30 @@ pub struct CaseReport {
     pub hypotheses: Vec<HypothesisReport>,
     /// What to do, in order.
     pub next_steps: Vec<NextStepReport>,
+    /// Drivers that do not come with Windows and that came, went or changed between its dumps, in the order of time.
+    pub driver_changes: Vec<DriverChangeReport>,
+}
+
+/// What became of a driver between two dumps that follow one another.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct DriverChangeReport {
+    /// Lower-case image file name.
+    pub image: String,
+    /// `changed`: another file of that name; `came`: loaded from `after` on; `went`: loaded up to `before`; `at_times`: now
+    /// loaded, now not.
+    pub change: String,
+    /// Path of the last dump before it; for `at_times` of the first.
+    pub before: String,
+    /// Path of the first dump after it; for `at_times` of the last.
+    pub after: String,
+    /// When the file before was linked, RFC 3339; `null` where it is not loaded or its stamp is no date.
+    pub link_date_before: Option<String>,
+    /// When the file after was.
+    pub link_date_after: Option<String>,
+    /// In how many dumps it is loaded.
+    pub loaded_in: usize,
+    /// Of how many that show their drivers.
+    pub dumps: usize,
 }
 
 /// What is known of a machine, and why its dumps were put together.

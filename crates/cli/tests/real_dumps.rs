@@ -95,6 +95,43 @@ fn every_dump_together_is_a_series() {
     assert!(run.stdout == analyze([&root]).stdout, "a second run prints the same");
 }
 
+/// What became of drivers between dumps is what their lists of modules say.
+#[test]
+fn changes_of_drivers_are_those_of_the_lists() {
+    let Some(root) = shared("changes_of_drivers_are_those_of_the_lists", "data/dumps") else { return };
+    let series = analyze([&root]).json();
+    let module = |path: &Value, image: &Value| {
+        let dumps = each(&series, "dumps/*");
+        let dump = dumps.into_iter().find(|dump| &dump["input"]["path"] == path).unwrap().clone();
+        each(&dump, "modules/*").into_iter().find(|module| &module["name"] == image).cloned()
+    };
+    let mut kinds = std::collections::BTreeSet::new();
+    for change in each(&series, "cases/*/driver_changes/*") {
+        let [before, after] = ["before", "after"].map(|side| module(&change[side], &change["image"]));
+        match change["change"].as_str().unwrap() {
+            "came" => assert!(before.is_none() && after.is_some(), "{change}"),
+            "went" => assert!(before.is_some() && after.is_none(), "{change}"),
+            "changed" => {
+                let dates = [before.unwrap(), after.unwrap()].map(|module| module["link_date"].clone());
+                assert_eq!(dates, [change["link_date_before"].clone(), change["link_date_after"].clone()]);
+            }
+            "at_times" => {
+                let (loaded, all) =
+                    (change["loaded_in"].as_u64().unwrap(), change["dumps"].as_u64().unwrap());
+                assert!((1..all).contains(&loaded), "{change}");
+            }
+            other => panic!("{other}"),
+        }
+        kinds.insert(change["change"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["at_times", "came", "changed", "went"]);
+    // A graphics driver was exchanged for another version, and crashed on.
+    let reasons = each(&series, "cases/*/hypotheses/*/supports/*/text");
+    assert!(
+        reasons.iter().any(|text| text.as_str().unwrap().contains("another version alone does not mend it"))
+    );
+}
+
 #[test]
 fn the_x64_dump_is_weighed_and_not_condemned() {
     let Some(path) = shared("the_x64_dump_is_weighed_and_not_condemned", "data/dumps/triage_x64.dmp") else {

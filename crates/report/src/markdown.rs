@@ -177,6 +177,7 @@ fn series_details(series: &SeriesReport) -> String {
         section(&mut out, |paper| {
             series::machine(index, case, series, paper);
             causes_of(case, series, paper);
+            series::changes(case, series, paper);
         });
     }
     let left = series::without_machine(series);

@@ -14,6 +14,7 @@ pub(crate) fn write(series: &SeriesReport, paper: &mut Paper) {
         machine(index, case, series, paper);
         answer::verdict(&case.summary, &case.hypotheses, &case.next_steps, paper);
         answer::causes(&case.hypotheses, Addresses::of_members(&members(series, case)), paper);
+        changes(case, series, paper);
     }
     let left = without_machine(series);
     if !left.is_empty() {
@@ -101,6 +102,46 @@ pub(crate) fn lines(dumps: &[&DumpReport], series: &SeriesReport, paper: &mut Pa
     }
     for (index, line) in table.lines(paper.width().saturating_sub(2)).iter().enumerate() {
         paper.line(2, if index == 0 { Tone::Heading } else { Tone::Plain }, line);
+    }
+}
+
+/// Drivers that came, went or changed between the dumps of a machine.
+pub(crate) fn changes(case: &CaseReport, series: &SeriesReport, paper: &mut Paper) {
+    /// More changes are those of another installation, or of a year: JSON has them all.
+    const MOST: usize = 16;
+    if case.driver_changes.is_empty() {
+        return;
+    }
+    paper.heading("Drivers that came, went or changed");
+    let folder = common_folder(series);
+    let short = |path: &str| path.get(folder..).unwrap_or(path).to_owned();
+    let mut table = Table::new([
+        ("Driver", Fit::CutEnd(20)),
+        ("What", Fit::Keep),
+        ("After", Fit::CutStart(14)),
+        ("Before", Fit::CutStart(14)),
+        ("Linked", Fit::Wrap(24)),
+    ]);
+    for change in case.driver_changes.iter().take(MOST) {
+        let what = match change.change.as_str() {
+            "at_times" => format!("in {} of {}", change.loaded_in, change.dumps),
+            other => other.to_owned(),
+        };
+        let day =
+            |date: &Option<String>| date.as_deref().and_then(|date| date.get(..10)).unwrap_or("-").to_owned();
+        let linked = match change.change.as_str() {
+            "changed" => format!("{} -> {}", day(&change.link_date_before), day(&change.link_date_after)),
+            "came" => day(&change.link_date_after),
+            _ => day(&change.link_date_before),
+        };
+        table.row(&[change.image.clone(), what, short(&change.before), short(&change.after), linked]);
+    }
+    for (index, line) in table.lines(paper.width().saturating_sub(2)).iter().enumerate() {
+        paper.line(2, if index == 0 { Tone::Heading } else { Tone::Plain }, line);
+    }
+    let more = case.driver_changes.len().saturating_sub(MOST);
+    if more > 0 {
+        paper.line(2, Tone::Plain, &format!("and {}: `--format json` has all", count(more, "more change")));
     }
 }
 

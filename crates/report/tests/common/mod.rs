@@ -367,6 +367,27 @@ pub(crate) fn series(t: Text<'_>) -> Report {
             summary: t("Both dumps stop in the same place with the same driver below it."),
             hypotheses: hypotheses(t),
             next_steps: steps(t),
+            driver_changes: changes(t),
         }],
     })
+}
+
+fn changes(t: Text<'_>) -> Vec<DriverChangeReport> {
+    let change = |image: &str, change: &str, before: Option<&str>, after: Option<&str>| DriverChangeReport {
+        image: t(image),
+        change: change.to_owned(),
+        before: t("dumps/081414-02.dmp"),
+        after: t("dumps/081514-02.dmp"),
+        link_date_before: before.map(t),
+        link_date_after: after.map(t),
+        loaded_in: 1,
+        dumps: 2,
+    };
+    let (old, new) = (Some("2012-02-01T19:15:24Z"), Some("2014-08-14T00:00:00Z"));
+    vec![
+        change("iastor.sys", "changed", old, new),
+        change("klif.sys", "came", None, new),
+        change("a-very-long-name-of-a-driver.sys", "went", old, None),
+        change("procmon24.sys", "at_times", None, None),
+    ]
 }
