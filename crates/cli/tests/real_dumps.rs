@@ -105,7 +105,7 @@ fn changes_of_drivers_are_those_of_the_lists() {
         let dump = dumps.into_iter().find(|dump| &dump["input"]["path"] == path).unwrap().clone();
         each(&dump, "modules/*").into_iter().find(|module| &module["name"] == image).cloned()
     };
-    let mut kinds = std::collections::BTreeSet::new();
+    let mut kinds = BTreeSet::new();
     for change in each(&series, "cases/*/driver_changes/*") {
         let [before, after] = ["before", "after"].map(|side| module(&change[side], &change["image"]));
         match change["change"].as_str().unwrap() {

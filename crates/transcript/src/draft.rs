@@ -51,6 +51,18 @@ impl Stop {
     }
 }
 
+/// A stop found in the text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    pub(crate) stop: Stop,
+    /// What told it.
+    pub(crate) source: &'static str,
+    /// How many lines it takes.
+    pub(crate) lines: usize,
+    /// The arguments had 16 digits or 8, where they are padded.
+    pub(crate) wide: Option<bool>,
+}
+
 fn extended(value: u64) -> bool {
     matches!(value >> 32, 0 | 0xffff_ffff)
 }

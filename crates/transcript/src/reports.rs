@@ -1,10 +1,9 @@
 //! Stops as Windows' own reports list them, a label and a value each: problem reports of Windows Error Reporting and
 //! Reliability Monitor, the event log, BlueScreenView.
 
-use crate::draft::Stop;
+use crate::draft::{Found, Stop};
 use crate::lines::Lines;
 use crate::scan::{contains_ci, find_ci, number};
-use crate::stops::Found;
 
 /// One kind of report.
 struct Report {

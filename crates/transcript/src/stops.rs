@@ -1,24 +1,12 @@
 //! Where a text tells the stop code: the heading of `!analyze`, its newer fields, `BugCheck 7F, {…}`, `.bugcheck`,
 //! the blue screen, the event log's sentence, and the lists that [`reports`] knows.
 
-use crate::draft::Stop;
+use crate::draft::{Found, Stop};
 use crate::frame;
 use crate::lines::Lines;
 use crate::reports;
 use crate::scan::{contains_ci, field, find_ci, hex, number, prompt, strip_prefix_ci};
 use stopcode_knowledge as knowledge;
-
-/// A stop found in the text.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Found {
-    pub(crate) stop: Stop,
-    /// What told it.
-    pub(crate) source: &'static str,
-    /// How many lines it takes.
-    pub(crate) lines: usize,
-    /// The arguments had 16 digits or 8, where they are padded.
-    pub(crate) wide: Option<bool>,
-}
 
 /// How far below its heading the arguments of `!analyze` may stand: the longest explanations have some 30 lines.
 const FARTHEST: usize = 80;

@@ -1,11 +1,11 @@
 //! The walk over the lines: which recogniser a line belongs to, and where one crash ends and the next begins.
 
-use crate::draft::Draft;
+use crate::draft::{Draft, Found};
 use crate::frame;
 use crate::lines::Lines;
 use crate::reader::Reader;
 use crate::scan::{column, contains_ci, field, prompt, strip_prefix_ci};
-use crate::stops::{self, Found};
+use crate::stops;
 use crate::{code, fields, machine, modules, stacks};
 
 /// How a draft began, which decides whether it may be joined to the one before.
