@@ -64,11 +64,11 @@ pub fn judge_series(members: &[SeriesMember<'_>]) -> SeriesVerdict {
     flipped_bits(members, &mut findings);
     random_codes(members, &mut findings);
     not_there(members, &mut findings);
-    changed_in_vain(members, &mut findings);
+    let replaced = changed_in_vain(members, &mut findings);
     let (hypotheses, _) = findings.weigh();
     SeriesVerdict {
         summary: summary_of(members, &hypotheses),
-        next_steps: steps(members, &hypotheses),
+        next_steps: steps(members, &hypotheses, &replaced),
         hypotheses,
     }
 }
@@ -335,8 +335,8 @@ fn not_there(members: &[SeriesMember<'_>], findings: &mut Findings) {
     }
 }
 
-/// A driver was replaced, and the same cause led before and after: its version is not what matters.
-fn changed_in_vain(members: &[SeriesMember<'_>], findings: &mut Findings) {
+/// A driver was replaced, and the same cause led before and after: its version is not what matters. Gives such drivers.
+fn changed_in_vain(members: &[SeriesMember<'_>], findings: &mut Findings) -> BTreeSet<String> {
     let drivers: Vec<Option<&Drivers>> = members.iter().map(|member| member.drivers).collect();
     let mut told: BTreeSet<String> = BTreeSet::new();
     for change in driver_changes(&drivers).into_iter().filter(|change| change.kind == ChangeKind::Changed) {
@@ -363,6 +363,7 @@ fn changed_in_vain(members: &[SeriesMember<'_>], findings: &mut Findings) {
         let target = Cause { class: then.class, suspect: then.suspect.clone() };
         findings.supports(&target, evidence(Basis::Series, NOTED, text));
     }
+    told
 }
 
 const fn is_by_some_driver(class: Class) -> bool {
@@ -391,12 +392,21 @@ fn counted(members: &[SeriesMember<'_>]) -> String {
 
 /// Advice for the joint causes, in the order of the joint verdict: for hardware by its kind, for a driver from the member that
 /// is surest of it.
-fn steps(members: &[SeriesMember<'_>], hypotheses: &[Hypothesis]) -> Vec<NextStep> {
+fn steps(
+    members: &[SeriesMember<'_>],
+    hypotheses: &[Hypothesis],
+    replaced: &BTreeSet<String>,
+) -> Vec<NextStep> {
     let mut steps: Vec<NextStep> = Vec::new();
     for hypothesis in
         hypotheses.iter().filter(|h| h.class != Class::Unknown && h.confidence >= WORTH_CARRYING)
     {
-        let of_kind = steps::for_class(hypothesis.class);
+        let mut of_kind = steps::for_class(hypothesis.class);
+        if hypothesis.class == Class::GpuDriverOrHardware
+            && key(hypothesis).1.is_some_and(|image| replaced.contains(&image))
+        {
+            of_kind.reverse(); // another driver was tried: the card first
+        }
         let leads =
             |verdict: &&Verdict| verdict.hypotheses.first().is_some_and(|lead| key(lead) == key(hypothesis));
         let by_member = || {
@@ -533,6 +543,17 @@ mod tests {
         };
         assert!(said(new));
         assert!(!said(old));
+        // Where it is the card's, the card comes first then.
+        let card = |linked| {
+            Fake::new(0x116, [0, DRIVERS + 0x500, 0, 0]).module("display.sys").dates(
+                "display.sys",
+                linked,
+                0x6000_0000,
+            )
+        };
+        let first = |second| joint(&[card(old), card(second)]).next_steps[0].text.clone();
+        assert!(first(new).starts_with("Watch the card"), "{}", first(new));
+        assert!(first(old).starts_with("Install the newest"), "{}", first(old));
     }
 
     #[test]
