@@ -412,9 +412,9 @@ impl Witness for Fake {
     fn dpc_histories(&self) -> Fact<Vec<DpcHistory>> {
         self.histories.clone().map_or_else(unknown, |all| Fact::known(all, "told so"))
     }
-    fn first_in(&self, module: &Module, bytes: [u8; 4]) -> Option<VirtAddr> {
-        let held =
-            self.constants.iter().any(|(image, constant)| *image == module.image && *constant == bytes);
+    fn first_in(&self, module: &Module, patterns: &[Vec<u8>]) -> Option<VirtAddr> {
+        let is = |constant: &[u8; 4]| patterns.iter().any(|pattern| pattern.ends_with(constant));
+        let held = self.constants.iter().any(|(image, constant)| *image == module.image && is(constant));
         held.then(|| module.base.plus(0x800))
     }
     fn remarks(&self) -> &[Remark] {

@@ -91,14 +91,17 @@ impl Witness for MachineWitness<'_> {
     fn dpc_histories(&self) -> Fact<Vec<DpcHistory>> {
         self.machine.dpc_histories()
     }
-    fn first_in(&self, module: &Module, bytes: [u8; 4]) -> Option<VirtAddr> {
+    fn first_in(&self, module: &Module, patterns: &[Vec<u8>]) -> Option<VirtAddr> {
         const PAGE: u64 = 0x1000;
+        let longest = patterns.iter().map(Vec::len).max()?;
         let pages = module.size.min(MOST_SEARCHED) / PAGE;
         (0..pages).find_map(|page| {
             let start = module.base.plus(page * PAGE);
             // What begins at the end of a page goes on in the next.
-            let held = self.machine.memory().read_available(start, PAGE as usize + bytes.len() - 1);
-            let at = held.windows(bytes.len()).position(|window| window == bytes)?;
+            let held = self.machine.memory().read_available(start, PAGE as usize + longest - 1);
+            let at = (0..held.len()).find(|at| {
+                held.get(*at..).is_some_and(|rest| patterns.iter().any(|pattern| rest.starts_with(pattern)))
+            })?;
             Some(start.plus(at as u64))
         })
     }

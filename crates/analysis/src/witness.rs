@@ -114,8 +114,8 @@ pub trait Witness {
     fn dpc_histories(&self) -> Fact<Vec<DpcHistory>> {
         Fact::missing("no dump to read it from")
     }
-    /// Where these bytes first stand in the image of a module, as far as it is known.
-    fn first_in(&self, _module: &Module, _bytes: [u8; 4]) -> Option<VirtAddr> {
+    /// Where any of these runs of bytes first stands in the image of a module, as far as it is known.
+    fn first_in(&self, _module: &Module, _patterns: &[Vec<u8>]) -> Option<VirtAddr> {
         None
     }
 

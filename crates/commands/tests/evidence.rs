@@ -8,7 +8,7 @@ mod common;
 use common::{real_dumps, samples, session_with, shared};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use stopcode_analysis::Evidence;
+use stopcode_analysis::{Evidence, MachineWitness, Witness};
 use stopcode_base::Memory;
 use stopcode_commands::{Answer, Session, Status, run};
 use stopcode_dump::Dump;
@@ -236,4 +236,27 @@ fn evidence_of_planted_faults_shows_what_it_quotes() {
 
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A run of bytes is found where it stands in an image, over the end of a page as well; what does not stand there is not.
+#[test]
+fn constants_are_found_in_images() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/seed-double-fault-kernel.dmp");
+    let machine = Machine::new(Dump::open(Path::new(path)).unwrap(), &SymbolSource::new([]));
+    let witness = MachineWitness::new(&machine);
+    let module = witness.modules().iter().find(|module| module.image == "iastor.sys").unwrap();
+    let read = |offset: u64| {
+        let mut bytes = [0; 6];
+        machine.memory().read(module.base.plus(offset), &mut bytes).unwrap();
+        bytes.to_vec()
+    };
+    let first = |pattern: &Vec<u8>| witness.first_in(module, std::slice::from_ref(pattern));
+    let header = read(0);
+    assert_eq!(first(&header), Some(module.base));
+    let code = read(0x253f0);
+    let found = first(&code).unwrap();
+    assert_eq!(read(found.0 - module.base.0), code);
+    assert!(found <= module.base.plus(0x253f0));
+    assert_eq!(first(&b"nobody wrote this".to_vec()), None);
+    assert_eq!(witness.first_in(module, &[]), None);
 }

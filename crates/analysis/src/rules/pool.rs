@@ -7,6 +7,7 @@ use crate::strength::Strength;
 use crate::verdict::{Basis, Class, Evidence};
 use crate::weights;
 use stopcode_base::VirtAddr;
+use stopcode_kernel::Module;
 use stopcode_knowledge::{self as knowledge, ParamKind};
 
 pub(crate) fn rule(facts: &Facts<'_>, findings: &mut Findings) {
@@ -199,21 +200,36 @@ fn named_tags(stop: &Stop) -> Vec<[u8; 4]> {
     letters.filter(|tag| tag.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ')).collect()
 }
 
-/// A driver gives its pool tags of its own, which stand in its image as constants: the one that has this one made the block.
+/// A driver gives its pool tags of its own, which stand in its code as constants: the one that has this one made the block.
 fn owner_of(facts: &Facts<'_>, tag: [u8; 4]) -> Option<(Cause, Evidence)> {
-    let drivers =
-        facts.witness.modules().iter().filter(|module| standing(&module.image) == Standing::ThirdParty);
-    let mut holders = drivers.filter_map(|module| Some((module, facts.witness.first_in(module, tag)?)));
+    /// Of all images together no more is searched; who is not searched may have the tag, too.
+    const MOST: u64 = 128 << 20;
+    // How code hands a tag over: `mov r8d, TAG` to allocate, `mov edx, TAG` to free, `push TAG` on x86. As mere text, a tag such
+    // as `File` stands in many an image.
+    let patterns: Vec<Vec<u8>> =
+        [&[0x41, 0xb8][..], &[0xba], &[0x68]].iter().map(|before| [before, &tag[..]].concat()).collect();
+    let drivers: Vec<&Module> = facts
+        .witness
+        .modules()
+        .iter()
+        .filter(|module| standing(&module.image) == Standing::ThirdParty)
+        .collect();
+    if drivers.iter().map(|module| module.size).fold(0, u64::saturating_add) > MOST {
+        return None;
+    }
+    let mut holders =
+        drivers.into_iter().filter_map(|module| Some((module, facts.witness.first_in(module, &patterns)?)));
     // What stands in two images may stand there by chance.
     let (Some((module, at)), None) = (holders.next(), holders.next()) else { return None };
     let written: String = tag.iter().map(|byte| char::from(*byte)).collect();
     let text = format!(
-        "of all drivers that do not come with Windows only {} has the pool tag {written:?} of the block in its image, at {}",
+        "of all drivers that do not come with Windows only {} has the block's pool tag {written:?} in its code, at {}, as far as \
+         this dump holds their code",
         module.image,
         at.windbg()
     );
     let cause = Cause::by(Class::PoolCorruptionByDriver, facts.driver_suspect(&module.image));
-    Some((cause, evidence(Basis::Memory, weights::MODERATE, text).shown_by(format!("db {at:#} L4")).at(at)))
+    Some((cause, evidence(Basis::Memory, weights::MODERATE, text).shown_by(format!("u {at:#} L1")).at(at)))
 }
 
 /// The nearest driver, or whichever damaged the data before; failing memory last.
